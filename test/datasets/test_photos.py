@@ -11,6 +11,7 @@ from PIL.TiffImagePlugin import IFDRational
 from scipy.spatial.transform import Rotation
 from support.data import texture
 
+from disam_ros.camera import FISHEYE
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.formats import colmap
@@ -247,6 +248,23 @@ def test_a_model_of_colmap_with_a_scale_is_a_dataset_in_metres_with_z_up(tmp_pat
     assert lens.distortion == (-0.01, 0, 0, 0)
 
 
+def test_a_fisheye_of_colmap_is_one(tmp_path):
+    root = project(tmp_path / "in", text_model)
+    text = "1 RADIAL_FISHEYE 64 48 30 32.5 24.5 0.1 0.02\n"
+    (root / "sparse" / "0" / "cameras.txt").write_text(text)
+    assert convert("colmap", root, "--scale", 4) == 0
+    lens = Dataset(tmp_path / "out").info.cameras["front"]
+    assert (lens.model, lens.fx, lens.distortion) == (FISHEYE, 30, (0.1, 0.02, 0, 0))
+
+
+def test_registered_images_that_are_missing_are_left_out_and_counted(tmp_path, caplog):
+    root = project(tmp_path / "in", binary_model)
+    (root / "images" / "left eye" / "003.jpg").unlink()
+    assert convert("colmap", root, "--scale", 4) == 0
+    assert len(Dataset(tmp_path / "out")) == COUNT - 1
+    assert "1 of 12 images are left out, as their files are missing" in caplog.text
+
+
 def test_a_model_without_metres_is_refused_and_nothing_is_written(tmp_path, capsys):
     assert convert("colmap", project(tmp_path / "in", text_model)) == 1
     assert "has no unit of length" in (error := capsys.readouterr().err) and "--scale" in error
@@ -347,7 +365,7 @@ def test_a_model_with_a_camera_for_each_image_has_one_camera(tmp_path, size_of):
 
 FAULTS = {
     "cut": "ends",
-    "fisheye": "OPENCV_FISHEYE cannot be undone",
+    "unknown lens": "FOV cannot be undone",
     "no images": "not found; expected its images in",
     "no model": "expected cameras.bin and images.bin",
 }
@@ -355,12 +373,12 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_no_usable_model_is_one_line_and_writes_nothing(tmp_path, capsys, fault):
-    root = project(tmp_path / "in", text_model if fault == "fisheye" else binary_model)
+    root = project(tmp_path / "in", text_model if fault == "unknown lens" else binary_model)
     model = root / "sparse" / "0"
     if fault == "cut":
         (model / "images.bin").write_bytes((model / "images.bin").read_bytes()[:-20])
-    elif fault == "fisheye":
-        text = CAMERAS.replace("SIMPLE_RADIAL 64 48 50.5", "OPENCV_FISHEYE 64 48 50 50")
+    elif fault == "unknown lens":
+        text = CAMERAS.replace("SIMPLE_RADIAL 64 48 50.5", "FOV 64 48 50 50")
         (model / "cameras.txt").write_text(text)
     elif fault == "no images":
         (root / "images").rename(root / "pictures")

@@ -10,6 +10,7 @@ from disam_ros.datasets.formats.cmu_seasons import CmuSeasons
 from disam_ros.datasets.formats.colmap import Colmap
 from disam_ros.datasets.formats.foreign import Format
 from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
+from disam_ros.datasets.formats.nerfstudio import Nerfstudio
 from disam_ros.datasets.formats.photos import Photos
 from disam_ros.datasets.formats.robotcar_seasons import RobotcarSeasons
 from disam_ros.datasets.formats.rtabmap import Rtabmap
@@ -21,6 +22,7 @@ FORMATS: dict[str, type[Format]] = {
     "cmu-seasons": CmuSeasons,
     "colmap": Colmap,
     "kitti-odometry": KittiOdometry,
+    "nerfstudio": Nerfstudio,
     "photos": Photos,
     "robotcar-seasons": RobotcarSeasons,
     "rtabmap": Rtabmap,

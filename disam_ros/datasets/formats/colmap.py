@@ -14,27 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
-import cv2
 import numpy as np
-import pymap3d
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera
-from disam_ros.datasets.dataset import DatasetInfo
-from disam_ros.datasets.formats.alike import merge_alike, name_cameras
-from disam_ros.datasets.formats.exif import Exif, read_exif, stamps_of
+from disam_ros.camera import FISHEYE, PINHOLE, Camera
 from disam_ros.datasets.formats.foreign import (
     LOOKS_AHEAD,
     ForeignDataset,
-    ForeignImage,
     Format,
     domain_setting,
 )
+from disam_ros.datasets.formats.reconstruction import (
+    Reconstruction,
+    Shot,
+    georegister_setting,
+    scale_setting,
+)
 from disam_ros.datasets.text_rows import text_rows, to_floats
-from disam_ros.datasets.trajectories.trajectory import levelling
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.reading import read_lines, reading
-from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.settings import setting
 
@@ -47,13 +45,13 @@ MODELS = {
     "SIMPLE_RADIAL": (2, "f cx cy k1"),
     "RADIAL": (3, "f cx cy k1 k2"),
     "OPENCV": (4, "fx fy cx cy k1 k2 p1 p2"),
+    "OPENCV_FISHEYE": (5, "fx fy cx cy k1 k2 k3 k4"),
     "FULL_OPENCV": (6, "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6"),
+    "SIMPLE_RADIAL_FISHEYE": (8, "f cx cy k1"),
+    "RADIAL_FISHEYE": (9, "f cx cy k1 k2"),
 }
 NAMES = {number: name for name, (number, _) in MODELS.items()}
 DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-EARTH = 6.3e6, 6.4e6  # m from the Earth's centre, of a place on it
-GPS_ERROR = 5.0  # m of a photo's place that the registration to it tolerates
-LEAST = 0.5  # share of the photos with a place that have to agree with it
 MAX_NAME = 4096  # bytes
 
 
@@ -90,80 +88,24 @@ class Colmap(Format):
     model: str = setting(
         "", "folder of the model in the input directory; default: sparse/0 or sparse"
     )
-    scale: float = setting(
-        0.0,
-        "metres per unit of the model; default: a model in Earth-centred metres",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    georegister: bool = setting(
-        False, "find scale, heading and place by the GPS positions in the images' EXIF"
-    )
+    scale: float = scale_setting()
+    georegister: bool = georegister_setting()
 
     def read(self, path: Path | str) -> ForeignDataset:
         """Read the images in the order of their stamps. Raises DatasetError."""
         directory = Path(path)
         folder = _model_folder(directory, self.model)
         cameras, registered = read_model(folder)
-        files = {item.name: directory / self.images / item.name for item in registered}
-        stored = [item for item in registered if files[item.name].is_file()]
-        if not stored:
-            first = f"{files[registered[0].name]} not found" if registered else "it has no images"
-            raise DatasetError(
-                f"{folder}: {first}; expected its images in {directory / self.images}"
-            )
-        stored.sort(key=lambda item: item.name)
-        paths = [files[item.name] for item in stored]
-        exifs = [read_exif(file) for file in paths]
-        poses = [item.world_from_camera for item in stored]
-        poses, origin = self._metric(folder, poses, exifs)
-        if unknown := {item.camera for item in stored} - set(cameras):
+        if unknown := {item.camera for item in registered} - set(cameras):
             raise DatasetError(f"the images are of camera {min(unknown)}, which cameras lacks")
-        published = [cameras[item.camera] for item in stored]
-        lenses = merge_alike(published, str(folder))
-        names = name_cameras(lenses)
-        images = [
-            ForeignImage(
-                stamp,
-                names[lens],
-                self.domain,
-                os.path.relpath(file, directory),
-                pose,
-                size=(camera.width, camera.height),
-            )
-            for camera, lens, file, pose, stamp in zip(
-                published, lenses, paths, poses, stamps_of(paths, exifs), strict=True
-            )
+        images = directory / self.images
+        shots = [
+            Shot(item.name, images / item.name, cameras[item.camera], item.world_from_camera)
+            for item in registered
         ]
-        info = DatasetInfo(
-            directory.resolve().name,
-            {name: lens for lens, name in names.items()},
-            latitude=None if origin is None else origin.latitude,
-            longitude=None if origin is None else origin.longitude,
-            origin=f"COLMAP {folder.name}",
+        return Reconstruction(directory, str(folder), images, shots).dataset(
+            self.domain, self.scale, self.georegister, f"COLMAP {folder.name}"
         )
-        return ForeignDataset(directory, info, sorted(images, key=lambda image: image.stamp_ns))
-
-    def _metric(
-        self, folder: Path, poses: list[Transform], exifs: list[Exif]
-    ) -> tuple[list[Transform], Origin | None]:
-        """Return map_from_camera in metres with z up, and the map's place on Earth if known."""
-        distances = np.linalg.norm([pose.translation for pose in poses], axis=1)
-        if ((distances > EARTH[0]) & (distances < EARTH[1])).all():
-            return _from_earth(poses)
-        if self.scale and self.georegister:
-            raise DatasetError("--scale and --georegister exclude each other: drop one")
-        if not self.scale and not self.georegister:
-            raise DatasetError(
-                f"{folder} has no unit of length, as COLMAP finds none in images: give --scale "
-                f"METRES per unit (1 for a model aligned to metres), or --georegister if the "
-                f"images' EXIF has places, or align it with `colmap model_aligner --ref_is_gps 1`"
-            )
-        level = levelling([pose @ LOOKS_AHEAD.inverse() for pose in poses])
-        poses = [(level or Transform.identity()) @ pose for pose in poses]
-        if not self.scale:
-            return _georegistered(folder, poses, exifs)
-        return [Transform(p.translation * self.scale, p.quaternion) for p in poses], None
 
 
 def read_model(folder: Path) -> tuple[dict[int, Camera], list[Registered]]:
@@ -192,14 +134,16 @@ def _model_folder(directory: Path, model: str) -> Path:
 
 def _camera(where: str, model: str, size: tuple[int, int], values: NDArray[np.float64]) -> Camera:
     parameters = dict(zip(MODELS[model][1].split(), values.tolist(), strict=True))
-    distortion = tuple(parameters.get(name, 0.0) for name in DISTORTION)
+    lens = FISHEYE if model.endswith("FISHEYE") else PINHOLE
+    names = ("k1", "k2", "k3", "k4") if lens == FISHEYE else DISTORTION
+    distortion = tuple(parameters.get(name, 0.0) for name in names)
     if not any(distortion[4:]):
         distortion = distortion[:4]
     focal = parameters.get("f", 0.0)
     fx, fy = parameters.get("fx", focal), parameters.get("fy", focal)
     cx, cy = parameters["cx"] - 0.5, parameters["cy"] - 0.5
-    distortion = distortion if any(distortion) else ()
-    camera = Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD)
+    distortion = distortion if any(distortion) or lens == FISHEYE else ()
+    camera = Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD, lens)
     try:
         camera.check()
     except GeometryError as error:
@@ -278,53 +222,3 @@ def _unpack(file: BinaryIO, path: Path, form: str) -> tuple[Any, ...]:
             f"{path} ends early: expected a file of COLMAP, as it writes binary ones"
         )
     return struct.unpack(form, data)
-
-
-def _from_earth(poses: list[Transform]) -> tuple[list[Transform], Origin]:
-    """Turn poses in Earth-centred axes into east, north, up of the first."""
-    latitude, longitude, height = pymap3d.ecef2geodetic(*poses[0].translation)
-    axes = np.stack([pymap3d.ecef2enuv(*axis, latitude, longitude) for axis in np.eye(3)], axis=1)
-    turn = Transform.from_rotation(np.zeros(3), axes)
-    moved = [
-        Transform(
-            np.array(pymap3d.ecef2enu(*pose.translation, latitude, longitude, height)),
-            (turn @ pose).quaternion,
-        )
-        for pose in poses
-    ]
-    return moved, Origin(float(latitude), float(longitude))
-
-
-def _georegistered(
-    folder: Path, poses: list[Transform], exifs: list[Exif]
-) -> tuple[list[Transform], Origin]:
-    """Register levelled poses to the places of their photos: scale, yaw and shift by RANSAC."""
-    rows = [row for row, exif in enumerate(exifs) if exif.placed]
-    if len(rows) < 3:
-        raise DatasetError(
-            f"{len(rows)} of {len(exifs)} images have a place in their EXIF, expected 3 or more: "
-            f"give --scale METRES per unit"
-        )
-    places = [(exifs[row].latitude or 0.0, exifs[row].longitude or 0.0) for row in rows]
-    origin = Origin(*places[0])
-    targets = np.stack([origin.to_enu(*place)[:2] for place in places])
-    points = np.stack([poses[row].translation[:2] for row in rows])
-    similarity, inliers = cv2.estimateAffinePartial2D(
-        points, targets, method=cv2.RANSAC, ransacReprojThreshold=GPS_ERROR, confidence=0.999
-    )
-    agree = 0 if similarity is None else int(inliers.sum())
-    extent = float(np.ptp(targets, axis=0).max())
-    if agree < LEAST * len(rows) or extent < 4 * GPS_ERROR:
-        raise DatasetError(
-            f"{folder}: the places of {agree} of {len(rows)} images agree with the model to "
-            f"{GPS_ERROR:g} m, over {extent:.0f} m; expected {LEAST:.0%} of them and "
-            f"{4 * GPS_ERROR:g} m: give --scale METRES per unit"
-        )
-    scale = float(np.hypot(*similarity[:, 0]))
-    yaw = float(np.arctan2(similarity[1, 0], similarity[0, 0]))
-    turn = Transform.from_xyz_rpy([*similarity[:, 2], 0, 0, 0, yaw])
-    height = poses[0].translation[2]
-    return [
-        turn @ Transform((pose.translation - [0, 0, height]) * scale, pose.quaternion)
-        for pose in poses
-    ], origin
