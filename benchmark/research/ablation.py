@@ -122,31 +122,21 @@ def judged(
     seeds: Sequence[int],
 ) -> Rows:
     """Shares of the start, of all finished runs, and of the two adaptive models together."""
-
-    def state(name: str, seed: str) -> State:
-        return load_stage(study.folder(name, int(seed)), ROWS[name].stage)
-
-    def shares(name: str, seed: str) -> dict[str, Shares]:
-        encoders = state(name, seed)
-        return judge.within(encoders, encoders, ROWS[name].stage)
-
     starts = {str(seed): initial(recipe, seed) for seed in seeds}
     rows: Rows = {
         name: {seed: judge.within(s, s, "coarse", config) for seed, s in starts.items()}
         for name, config in ((BEFORE, WHOLE), (STORED, DescriptorConfig()))
     }
-    for name, seeds_of_row in training.items():
-        rows[name] = {
-            seed: keep(study.folder(name, int(seed)) / JUDGED, partial(shares, name, seed))
-            for seed in seeds_of_row
-        }
-    pairs = [seed for seed in training.get(COARSE_ONLY, {}) if seed in training.get(FINE_ONLY, {})]
-    if pairs:
-        rows[BOTH] = {
-            seed: judge.within(state(COARSE_ONLY, seed), state(FINE_ONLY, seed), "coarse-to-fine")
-            for seed in pairs
-        }
-    return rows
+    states: dict[str, dict[str, State]] = {}
+    for name, by_seed in training.items():
+        stage, states[name], rows[name] = ROWS[name].stage, {}, {}
+        for seed in by_seed:
+            folder = study.folder(name, int(seed))
+            state = states[name][seed] = load_stage(folder, stage)
+            rows[name][seed] = keep(folder / JUDGED, partial(judge.within, state, state, stage))
+    coarse, fine = states.get(COARSE_ONLY, {}), states.get(FINE_ONLY, {})
+    both = {s: judge.within(coarse[s], fine[s], "coarse-to-fine") for s in coarse if s in fine}
+    return rows | ({BOTH: both} if both else {})
 
 
 def claims(rows: Rows) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark.pages import column
 from benchmark.research.companions_data import QUERIES as CONDITIONS
 from benchmark.research.companions_data import ROOT, TEST, above, prepare, queries, reference
 from benchmark.research.companions_rows import (
@@ -47,6 +48,34 @@ NOISES = (10.0, 25.0, 50.0)  # metres of priors
 DISTANCES = (1.0, 2.0, 5.0, 10.0, 15.0, 25.0, 50.0)  # metres of recall@D
 FIGURES = "figures.json"  # of a trained row
 PICTURE = Path("docs/images/companions.png")
+NEAR, EVERYWHERE = "negatives within 50 m", "negatives from all towns"
+PRIOR = "local negatives better near a 10 m prior"
+DEPTH, HALLUCINATED = "RGB + depth", "RGB + hallucinated depth"
+SOFT, SIMILAR = "soft contrastive", "multi-similarity"
+CLAIMS = (  # claim, table, row, the one that it is compared with
+    (
+        "soft contrastive (paper's form) above multi-similarity (5 m)",
+        "loss",
+        FORM,
+        "multi-similarity",
+    ),
+    (f"{SOFT} (paper's form) above triplet (5 m)", "loss", FORM, "triplet"),
+    (f"{SOFT} (released) above {SIMILAR} (5 m)", "loss", FIRST, SIMILAR),
+    ("the sigmoid above the linear influence (5 m)", "loss", FORM, f"{FORM}, linear"),
+    ("the sigmoid above the tanh influence (5 m)", "loss", FORM, f"{FORM}, tanh"),
+    (f"{SOFT} (paper's form) above log-ratio (5 m)", "loss", FORM, "log-ratio"),
+    (PRIOR, "prior", f"camera, {NEAR}", f"camera, {EVERYWHERE}"),
+    (f"{PRIOR}, SAFA", "prior", f"camera, SAFA, {NEAR}", f"camera, SAFA, {EVERYWHERE}"),
+    (f"{PRIOR}, from above", "prior", f"from above, {NEAR}", f"from above, {EVERYWHERE}"),
+    ("depth helps at night (5 m)", "depth", DEPTH, "RGB"),
+    (
+        "decoded depth above hallucinated depth at night (5 m)",
+        "depth",
+        "RGB + depth",
+        "RGB + hallucinated depth",
+    ),
+    ("tuning the decoder helps at night (5 m)", "depth", f"{DEPTH}, decoder tuned by night", DEPTH),
+)
 
 
 def measure(
@@ -127,9 +156,7 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
 
     def mean(name: str, *keys: str | int) -> list[float]:
         """Mean over the conditions, of every seed."""
-        return [
-            _mean(_at(c, keys) for c in seed["conditions"].values()) for seed in rows[name].values()
-        ]
+        return [float(np.mean(column(s["conditions"], *keys))) for s in rows[name].values()]
 
     counts = range(len(NOISES) + 1)
     distances = [f"{d:g} m" for d in DISTANCES]
@@ -139,9 +166,7 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
     local = {n: [mean(n, "priors", k, "local_recall_at_1") for k in counts] for n in priors}
     depth = {
         name: {
-            f"{condition} {d}": [
-                seed["conditions"][condition]["accuracy"][d] for seed in rows[name].values()
-            ]
+            f"{condition} {d}": column(rows[name], "conditions", condition, "accuracy", d)
             for condition in CONDITIONS
             for d in ("5 m", "15 m")
         }
@@ -169,54 +194,11 @@ def claims(
     at_5_m = {name: shares["5 m"] for name, shares in accuracy.items()}
     near_prior = {name: shares[1] for name, shares in local.items()}  # of 10 m
     night = {name: shares["night 5 m"] for name, shares in depth.items()}
-    camera, safa, sky = "camera, ", "camera, SAFA, ", "from above, "
-    near, everywhere = "negatives within 50 m", "negatives from all towns"
-    pairs = {
-        "soft contrastive (paper's form) above multi-similarity (5 m)": (
-            at_5_m,
-            FORM,
-            "multi-similarity",
-        ),
-        "soft contrastive (paper's form) above triplet (5 m)": (at_5_m, FORM, "triplet"),
-        "soft contrastive (released) above multi-similarity (5 m)": (
-            at_5_m,
-            FIRST,
-            "multi-similarity",
-        ),
-        "the sigmoid above the linear influence (5 m)": (at_5_m, FORM, f"{FORM}, linear"),
-        "the sigmoid above the tanh influence (5 m)": (at_5_m, FORM, f"{FORM}, tanh"),
-        "soft contrastive (paper's form) above log-ratio (5 m)": (at_5_m, FORM, "log-ratio"),
-        "local negatives better near a 10 m prior": (
-            near_prior,
-            camera + near,
-            camera + everywhere,
-        ),
-        "local negatives better near a 10 m prior, SAFA": (
-            near_prior,
-            safa + near,
-            safa + everywhere,
-        ),
-        "local negatives better near a 10 m prior, from above": (
-            near_prior,
-            sky + near,
-            sky + everywhere,
-        ),
-        "depth helps at night (5 m)": (night, "RGB + depth", "RGB"),
-        "decoded depth above hallucinated depth at night (5 m)": (
-            night,
-            "RGB + depth",
-            "RGB + hallucinated depth",
-        ),
-        "tuning the decoder helps at night (5 m)": (
-            night,
-            "RGB + depth, decoder tuned by night",
-            "RGB + depth",
-        ),
-    }
+    shares = {"loss": at_5_m, "prior": near_prior, "depth": night}
     return {
-        claim: claimed(shares[better], shares[other])
-        for claim, (shares, better, other) in pairs.items()
-        if {better, other} <= set(shares)
+        claim: claimed(shares[table][better], shares[table][other])
+        for claim, table, better, other in CLAIMS
+        if {better, other} <= set(shares[table])
     }
 
 
@@ -246,17 +228,6 @@ def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
         else:
             axes[1].axis("off")
     figure.savefig(path, dpi=100)
-
-
-def _at(values: Any, keys: Sequence[str | int]) -> float:
-    for key in keys:
-        values = values[key]
-    result: float = values
-    return result
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 if __name__ == "__main__":

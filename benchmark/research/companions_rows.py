@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmark.networks import BACKBONE
+from benchmark.networks import backbone
 from benchmark.research.companions_data import CHOICES, ROOT, TRAINED, VALIDATION, above, trained
 from training.recipes import parse_config
 from training.settings import RunConfig
@@ -174,12 +173,5 @@ def _start(row: Row, seed: int, root: Path) -> Path:
     if row.start:
         run = root / "trained" / folder_of(row.start).format(seed=seed)
         return run / "stages" / "descriptors.safetensors"
-    backbone = row.settings.get("network", NETWORK).get("backbone", "mobile")
-    return imagenet() if backbone == "mobile" else CONVERTED / f"{backbone}.safetensors"
-
-
-def imagenet() -> Path:
-    """The file of EfficientNet-Lite0's weights that a benchmark dependency brings."""
-    package = find_spec(BACKBONE)
-    folder = Path(package.origin).parent if package and package.origin else CONVERTED
-    return next(folder.rglob("*.pth"))
+    name = row.settings.get("network", NETWORK).get("backbone", "mobile")
+    return backbone() if name == "mobile" else CONVERTED / f"{name}.safetensors"

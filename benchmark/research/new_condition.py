@@ -64,9 +64,9 @@ def measure(
     torch.set_num_threads(recipe.threads)
     results = {}
     for condition in CONDITIONS:
-        domains = [REFERENCE, condition]
-        judge = Judge(recipe_for(domains), condition, partial(town_queries, data=data))
-        results[condition] = judge.figures(arms(condition, judge, runs, data), seeds, finished)
+        judge = Judge(recipe_for(condition), condition, partial(town_queries, data=data))
+        study = arms(judge, condition, runs, data)
+        results[condition] = judge.figures(study, seeds, finished)
     translation, _ = town_translation(runs, data).measure([0], finished)
     return {
         **settings_of(recipe, seeds),
@@ -76,30 +76,27 @@ def measure(
     }
 
 
-def recipe_for(domains: Sequence[str], data: Sequence[str] = ()) -> TrainConfig:
-    """The recipe with its domains and the data that teach the second of them."""
+def recipe_for(condition: str, **changes: Any) -> TrainConfig:
+    """The recipe that teaches a condition."""
     values = load_recipe(RECIPE).to_json()
-    values |= {"domains": list(domains), "initial": str(backbone(values["initial"]))}
-    return recipe_of(values | ({"data": list(data)} if data else {}))
+    domains = [REFERENCE, condition]
+    values |= {"domains": domains, "initial": str(backbone(values["initial"])), **changes}
+    return recipe_of(values)
 
 
 def arms(
-    condition: str, judge: Judge, runs: Path = RUNS, data: Path = DATA
+    judge: Judge, condition: str, runs: Path = RUNS, data: Path = DATA
 ) -> Experiment[TrainConfig]:
-    """The trainings of a condition, whose restyled drives are written where they are missing."""
+    """The trainings of a condition."""
+    of_arm = partial(drives, condition=condition, runs=runs, data=data)
+    return judge.arms(condition, runs, of_arm, f"-{condition}")
 
-    def overlay(arm: str, seed: int) -> TrainConfig:
-        pairs = zip(TOWNS, restyled_drives(arm, condition, runs, data), strict=True)
-        entries = [f"{data / 'towns' / town / REFERENCE} + {drive}" for town, drive in pairs]
-        return recipe_for([REFERENCE, condition], entries)
 
-    return Experiment(
-        name=condition,
-        root=runs,
-        rows={arm: f"{arm.replace(' ', '_')}-{condition}-{{seed}}" for arm in ARMS},
-        overlay=overlay,
-        judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
-    )
+def drives(arm: str, condition: str, runs: Path, data: Path) -> list[str]:
+    """Entries of the data that teach a condition, whose drives are written where they are
+    missing."""
+    pairs = zip(TOWNS, restyled_drives(arm, condition, runs, data), strict=True)
+    return [f"{data / 'towns' / town / REFERENCE} + {drive}" for town, drive in pairs]
 
 
 def restyled_drives(arm: str, condition: str, runs: Path, data: Path) -> list[Path]:
@@ -110,7 +107,7 @@ def restyled_drives(arm: str, condition: str, runs: Path, data: Path) -> list[Pa
     if not all(drive.exists() for drive in drives):
         unposed = [Dataset(data / "towns" / town / condition) for town in TOWNS]
         styles = (drive.path(record) for drive in unposed for record in drive.records)
-        restyle = restyling(arm, lambda: styles, town_translation(runs, data), condition)
+        restyle = restyling(arm, styles, town_translation(runs, data), condition)
         for seed, (town, drive) in enumerate(zip(TOWNS, drives, strict=True)):
             drive.parent.mkdir(parents=True, exist_ok=True)
             write_restyled(data / "towns" / town / REFERENCE, drive, condition, restyle, seed)
@@ -138,8 +135,12 @@ class Judge:
     def __init__(
         self, recipe: TrainConfig, condition: str, read: Callable[[TrainConfig], ValidationSet]
     ) -> None:
-        self.start = pretrained(recipe)  # the encoders that every arm starts from
         self._recipe, self._condition, self._read = recipe, condition, read
+
+    @cached_property
+    def start(self) -> State:
+        """The encoders that every arm starts from."""
+        return pretrained(self._recipe)
 
     @cached_property
     def validation(self) -> ValidationSet:
@@ -150,6 +151,18 @@ class Judge:
         """Features of the map's images by the frozen encoder."""
         encoder = encoders_of(self._recipe, self.start)[REFERENCE]
         return features(encoder, self.validation.images[REFERENCE])
+
+    def arms(
+        self, name: str, root: Path, data: Callable[[str], list[str]], suffix: str = ""
+    ) -> Experiment[TrainConfig]:
+        """The trainings of all arms. data: an arm's; suffix: of the run directories' names."""
+        return Experiment(
+            name=name,
+            root=root,
+            rows={arm: f"{arm.replace(' ', '_')}{suffix}-{{seed}}" for arm in ARMS},
+            overlay=lambda arm, seed: recipe_for(self._condition, data=data(arm)),
+            judge=lambda arm, seed, run: recalls(run, self.start, self.recall),
+        )
 
     def figures(
         self, study: Experiment[TrainConfig], seeds: Sequence[int], finished: bool

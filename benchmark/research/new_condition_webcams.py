@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
+from benchmark.research.experiment import SHARE, Experiment, main, settings_of
 from benchmark.research.new_condition import SEEDS, Judge, recipe_for
 from benchmark.research.restyled import (
-    ARMS,
     REFERENCE,
     TRANSLATED,
     TRUE,
@@ -54,7 +53,7 @@ def measure(
     seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS, data: Path = DATA
 ) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures as new_condition.measure."""
-    recipe = recipe_for([REFERENCE, NIGHT])
+    recipe = recipe_for(NIGHT)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, NIGHT, partial(night_tiles, data=data))
     results = judge.figures(arms(judge, runs, data), seeds, finished)
@@ -73,15 +72,7 @@ def measure(
 
 def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
     """The trainings, whose images are written where they are missing."""
-    return Experiment(
-        name="webcams",
-        root=runs,
-        rows={arm: f"{arm.replace(' ', '_')}-{{seed}}" for arm in ARMS},
-        overlay=lambda arm, seed: recipe_for(
-            [REFERENCE, NIGHT], [f"webcams:{views(arm, runs, data)}"]
-        ),
-        judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
-    )
+    return judge.arms("webcams", runs, lambda arm: [f"webcams:{views(arm, runs, data)}"])
 
 
 def views(arm: str, runs: Path, data: Path) -> Path:
@@ -92,7 +83,7 @@ def views(arm: str, runs: Path, data: Path) -> Path:
     chosen, random = cameras(data), np.random.default_rng(0)
     styles = (path for _, nights in chosen.values() for path in nights)
     study = webcam_translation(runs, data)
-    restyle = None if arm == TRUE else restyling(arm, lambda: styles, study, NIGHT)
+    restyle = None if arm == TRUE else restyling(arm, styles, study, NIGHT)
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     for camera, (days, nights) in chosen.items():

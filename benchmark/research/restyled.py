@@ -83,13 +83,13 @@ class Translation:
 
 
 def restyling(
-    arm: str, styles: Callable[[], Iterable[Path]], study: Experiment[TrainConfig], condition: str
+    arm: str, styles: Iterable[Path], study: Experiment[TrainConfig], condition: str
 ) -> Restyle:
     """Returns what an arm does to an image of the reference. styles: images of the condition."""
     if arm == PHOTOMETRIC:
         return photometrically
     if arm == COLOUR:
-        return ColourTransfer(styles())
+        return ColourTransfer(styles)
     study.figures(TRANSLATED, 0)
     config = study.config(TRANSLATED, 0)
     return Translation(config, Path(config.output), REFERENCE, condition)

@@ -18,11 +18,6 @@ def _seed():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def no_training(monkeypatch, tmp_path):
-    monkeypatch.setattr(companions_rows, "imagenet", lambda: tmp_path / "backbone.pth")
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_a_valid_recipe_of_the_same_budget_unless_its_name_says_otherwise(
     name, tmp_path

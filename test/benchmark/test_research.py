@@ -132,7 +132,8 @@ def test_arms_differ_by_what_restyles_and_poses_of_the_condition_are_used_by_the
     towns, translation, monkeypatch, condition
 ):
     monkeypatch.setattr(new_condition, "town_translation", lambda *_: translation)
-    study = new_condition.arms(condition, SimpleNamespace(), towns / "new", towns)
+    judge = new_condition.Judge(new_condition.recipe_for(condition), condition, read=None)
+    study = new_condition.arms(judge, condition, towns / "new", towns)
     configs = {arm: study.config(arm, 1) for arm in restyled.ARMS}
     for arm, config in configs.items():
         assert config.domains == ["summer_day", condition] and config.frozen == ["summer_day"]
@@ -159,7 +160,8 @@ def test_webcams_arms_share_their_days_and_the_ceiling_alone_has_the_nights(
     data = webcams / "dnim"
     monkeypatch.setattr(new_condition_webcams, "webcam_translation", lambda *_: translation)
     assert list(new_condition_webcams.cameras(data)) == ["a", "b"]
-    study = new_condition_webcams.arms(SimpleNamespace(), webcams / "runs", data)
+    judge = new_condition.Judge(new_condition.recipe_for("night"), "night", read=None)
+    study = new_condition_webcams.arms(judge, webcams / "runs", data)
     configs, means = {}, {}
     for arm in restyled.ARMS:
         configs[arm] = config = study.config(arm, 1)
