@@ -156,6 +156,7 @@ class Answer:
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
     lens_from_view: Transform | None = None  # None where the image was not warped
     upside_down: bool = False  # the last images show places of the map only turned by 180°
+    odometry_fault: str = ""  # why the images contradict odometry, with the remedy
     alone: str = ""  # why the image counts for a sequence of its own, not of the vehicle's cameras
     doubt: float = 0.0  # probability that the camera sees nothing of the map, against the others
 

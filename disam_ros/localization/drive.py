@@ -68,6 +68,9 @@ def localize_drive(
             if answer.upside_down and answer.camera not in warned:
                 warned.add(answer.camera)
                 logger.warning(REMEDY.format(camera=answer.camera))
+            if answer.odometry_fault and answer.odometry_fault not in warned:
+                warned.add(answer.odometry_fault)
+                logger.warning(answer.odometry_fault)
         yield from zip([taken.item.record for taken in moment], results, strict=True)
 
 

@@ -19,6 +19,7 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.image_checks import VisibilityCheck
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.odometry_check import OdometryCheck
 from disam_ros.localization.prior import PositionPrior
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
@@ -60,6 +61,7 @@ class _Image:
 
     shot: Shot
     informative: bool = True
+    odometry_fault: str = ""
     domain: DomainChoice = field(init=False)
     query: Query = field(init=False)
     watch: Stopwatch = field(init=False)
@@ -99,6 +101,7 @@ class Pipeline:
         self.localizer, self.config = localizer, config or localizer.config
         self.calibration = calibration or localizer.calibration
         self._visibility, self._upside_down = VisibilityCheck(), UpsideDownCheck()
+        self._odometry = OdometryCheck()
         self._tracker = Tracker(localizer, self.calibration, filter_model)
         verifies = verify and self.config.verify.when != "never"
         self._verifier: Verifier | None = None
@@ -170,8 +173,10 @@ class Pipeline:
         candidates = self.localizer.rerank(query, shortlist)
         watch.lap("fine")
         if self.config.sequence.enabled:
+            image.odometry_fault = self._odometry.fault(query, shot.odometry)
+            odometry = None if image.odometry_fault else shot.odometry
             image.step = self._tracker.update(
-                query, candidates, shot.odometry, self.config, image.informative
+                query, candidates, odometry, self.config, image.informative
             )
             watch.lap("sequence")
         else:
@@ -192,6 +197,7 @@ class Pipeline:
             answer,
             informative=image.informative,
             upside_down=turned,
+            odometry_fault=image.odometry_fault,
             timings_ms=watch.finish(),
         )
 

@@ -124,6 +124,11 @@ class Reports:
             self._monitor.warn_once(key, remedy, hold=None)
         else:
             self._monitor.solved(key)
+        key = f"odometry of {answer.camera}"
+        if answer.odometry_fault:
+            self._monitor.warn_once(key, answer.odometry_fault, hold=None)
+        else:
+            self._monitor.solved(key)
         key = f"sequence of {answer.camera}"
         if answer.alone:
             text = f"camera '{answer.camera}' is not joined with the others: {answer.alone}"
