@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, REFERENCE, make_map
 from demo.figure import draw
-from disam_ros import image
+from disam_ros import entry, image
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset, open_images
@@ -49,11 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     output: Path = arguments.output
     logging.basicConfig(level=logging.WARNING)
+    for signum in entry.heeded():
+        signal.signal(signum, entry.interrupt)
     started = time.monotonic()
     console = Console(width=120)
     try:
         with atomic_directory(output, "demonstration", overwrite=True) as part:
             demonstrate(part, arguments.rate, console)
+    except KeyboardInterrupt as end:
+        return 128 + entry.signal_of(end)
     except DisamError as error:
         print(f"run_demo: {error}", file=sys.stderr)
         return 1

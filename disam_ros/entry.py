@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start of every executable: SIGINT or SIGTERM while its libraries load ends it in one line.
+"""Start of every executable: a signal while its libraries load ends it in one line.
 
 Loading takes seconds, in which Python would answer a signal with a traceback or not at all. Thus
 this module imports only modules that Python itself has loaded.
@@ -19,16 +19,20 @@ MODULES = {
     "localizer_node": "disam_ros.nodes.localizer.node",
     "map_builder_node": "disam_ros.nodes.map_builder.node",
 }
-WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+WORDS: dict[int, str] = {  # signals that end a program
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "terminal closed",
+}
 
 
 def start(name: str) -> int:
     """Loads an executable of MODULES and runs it. Returns its exit status.
 
-    A signal before it runs ends the process with status 130 or 143, as a shell would report it.
-    Ignored signals, as in a background job of a shell, stay ignored. A ConfigError while it loads,
-    such as a missing middleware, is one line and status 1. Into a file or a pipe progress bars are
-    written every ten seconds only, unless TQDM_MININTERVAL says otherwise.
+    A signal before it runs ends the process with 128 and its number as status, as a shell would
+    report it. Ignored signals stay ignored. A ConfigError while it loads, such as a missing
+    middleware, is one line and status 1. Into a file or a pipe progress bars are written every ten
+    seconds only, unless TQDM_MININTERVAL says otherwise.
     """
     if name not in MODULES:
         print(f"{name} is no executable; expected one of {', '.join(MODULES)}", file=sys.stderr)
@@ -36,9 +40,8 @@ def start(name: str) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of OpenMP's threads, see device.py
-    for signum in WORDS:
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, partial(_end, name))
+    for signum in heeded():
+        signal.signal(signum, partial(_end, name))
     try:
         if name.endswith("_node"):
             import_module("disam_ros.nodes").require_middleware()
@@ -50,6 +53,19 @@ def start(name: str) -> int:
         return 1
     status: int = module.main()
     return status
+
+
+def heeded() -> list[int]:
+    """Returns the signals that end this program: not those that are ignored.
+
+    A shell ignores SIGINT for its background jobs, nohup SIGHUP.
+    """
+    return [signum for signum in WORDS if signal.getsignal(signum) is not signal.SIG_IGN]
+
+
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """Handles a signal: raises KeyboardInterrupt with its number."""
+    raise KeyboardInterrupt(signum)
 
 
 def signal_of(end: KeyboardInterrupt) -> int:

@@ -57,7 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train. Returns 0 done, 1 an error a user can act on, 130 interrupted, 143 terminated."""
+    """Train. Returns 0 done, 1 an error a user can act on, 128 and the signal's number."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         config, resume = parse_arguments(arguments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disam executable: SIGINT and SIGTERM end a command, which leaves nothing half-written."""
+"""The disam executable: signals end a command, which leaves nothing half-written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-from disam_ros import cli
+from disam_ros import cli, entry
 
 PAUSE = 2.0  # seconds after a signal in which another does nothing: what is half-written is removed
 
@@ -32,8 +32,8 @@ def main() -> int:
 
 def _run() -> int:
     interruption = _Interruption()
-    handled = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
-    for signum in handled:  # the others are ignored in a background job of a shell
+    handled = entry.heeded()
+    for signum in handled:
         signal.signal(signum, interruption)
     try:
         return cli.main()

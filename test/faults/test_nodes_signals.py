@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM, each twice and to the whole process group: a clean end, nothing lost."""
+"""Signals, each twice and to the whole process group: a clean end, nothing lost."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from disam_ros.nodes.conversions import transform_to_pose
 
 pytestmark = pytest.mark.slow
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 IMAGES = 8
 SECOND = 10**9
 
@@ -59,12 +59,13 @@ def assert_clean(process: NodeProcess) -> None:
     assert "KeyboardInterrupt" not in process.log, process.log
 
 
-def test_a_localizer_ends_cleanly(world, tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_localizer_ends_cleanly(world, tmp_path, signum):
     parameters = {"map": world / "map", "model": world / "model", **SINGLE}
     process = NodeProcess("localizer.node", tmp_path / "log", parameters, fresh=True)
     with Robot(process) as robot:
         robot.localize(1)
-        assert process.interrupt(signal.SIGINT) == 0
+        assert process.interrupt(signum) == 0
     assert_clean(process)
 
 

@@ -20,7 +20,11 @@ from disam_ros.entry import MODULES
 pytestmark = pytest.mark.slow
 
 PATIENCE = 300.0  # seconds
-ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+ENDS = {
+    signal.SIGINT: (130, "interrupted"),
+    signal.SIGTERM: (143, "terminated"),
+    signal.SIGHUP: (129, "terminal closed"),
+}
 # A library that takes for ever to load; says when it has begun.
 ENDLESS = """
 import pathlib, signal
@@ -186,12 +190,23 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_the_localizer_of_an_evaluation_that_is_killed_ends_as_well(started, own_domain, tmp_path):
+ENDLESS_CHILDREN = {
+    "localizer": "localizer_process({'autostart': False}, {}, None)",
+    "replay": "child_process('disam', ['replay', {bag!r}, '--loop', '--start-delay', '0'])",
+}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("name", ENDLESS_CHILDREN)
+def test_a_process_ends_with_the_one_that_started_it(started, own_domain, tmp_path, name, signum):
+    """However that ends: killed, or because its terminal was closed."""
     pytest.importorskip("rclpy")
+    bag = write_inputs(tmp_path) / "bag"
     program = f"""
 import pathlib, signal
+from disam_ros.nodes.replay.child import child_process
 from disam_ros.nodes.replay.localizer_process import localizer_process
-with localizer_process({{"autostart": False}}, {{}}, None) as process:
+with {ENDLESS_CHILDREN[name].replace("{bag!r}", repr(str(bag)))} as process:
     pathlib.Path({str(tmp_path / "part")!r}).write_text(str(process.pid))
     pathlib.Path({str(tmp_path / "part")!r}).rename({str(tmp_path / "pid")!r})
     while True:
@@ -201,9 +216,42 @@ with localizer_process({{"autostart": False}}, {{}}, None) as process:
     wait_for((tmp_path / "pid").exists, process)
     child = int((tmp_path / "pid").read_text())
     assert running(child)
+    process.send_signal(signum)
+    process.wait()
+    end = time.monotonic() + PATIENCE
+    while running(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(child)
+
+
+def test_a_process_that_is_deaf_ends_with_the_one_that_started_it(started, tmp_path):
+    """Its signals are ignored, as by a library that hangs."""
+    program = f"""
+import os, pathlib, signal, subprocess, sys
+deaf = (
+    "import signal, sys, types; from disam_ros.nodes.replay import child; child.STOP_TIMEOUT = 0.2;"
+    "child.entry.start = lambda name: (signal.signal(signal.SIGTERM, lambda *_: None), "
+    "[signal.pause() for _ in iter(int, 1)]); child.main()"
+)
+process = subprocess.Popen([sys.executable, "-c", deaf, "disam"], stdin=subprocess.PIPE)
+pathlib.Path({str(tmp_path / "part")!r}).write_text(str(process.pid))
+pathlib.Path({str(tmp_path / "part")!r}).rename({str(tmp_path / "pid")!r})
+signal.pause()
+"""
+    process = started("-c", program)
+    wait_for((tmp_path / "pid").exists, process)
+    child = int((tmp_path / "pid").read_text())
     process.kill()
     process.wait()
     end = time.monotonic() + PATIENCE
     while running(child) and time.monotonic() < end:
         time.sleep(0.05)
     assert not running(child)
+
+
+@pytest.mark.parametrize("folder", ["disam_ros", "demo"])
+def test_every_process_of_the_package_is_one_that_ends_with_it(folder):
+    root = Path(__file__).parents[2]
+    starts = re.compile(r"\b(Popen\(|os\.(fork|spawn|posix_spawn))")
+    files = [p for p in (root / folder).rglob("*.py") if starts.search(p.read_text())]
+    assert files == [root / "disam_ros/nodes/replay/child.py"][: folder == "disam_ros"]

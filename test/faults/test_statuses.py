@@ -17,7 +17,11 @@ from disam_ros.evaluation import drive
 from training import train
 from training.engine.loop import Interrupted, StopSignals
 
-ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+ENDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "terminal closed",
+}
 
 
 @pytest.fixture(scope="module")

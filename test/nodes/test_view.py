@@ -30,6 +30,7 @@ from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE, Robot
 
 from disam_ros.cli import main
+from disam_ros.entry import WORDS
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.view import server as server_module
 from disam_ros.nodes.view.listener import ellipse, faults
@@ -330,7 +331,7 @@ def viewing(log, **how) -> Iterator[View]:
         result.process.kill()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", WORDS)
 def test_a_signal_ends_it_while_a_page_is_open(tmp_path, signum):
     sync_client = pytest.importorskip("websockets.sync.client")
     view = View(tmp_path / "log")

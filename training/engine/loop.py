@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.entry import heeded
 from disam_ros.files.outputs import MODEL, require_output
 from training.data import held_out
 from training.data.check import check_images
@@ -325,14 +326,14 @@ class Loop(ABC, Generic[Config]):
 
 
 class StopSignals:
-    """Ctrl-C or SIGTERM asks for a clean stop; a second Ctrl-C stops at once."""
+    """A signal asks for a clean stop; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.asked = 0  # number of the signal
         self._before: dict[int, Any] = {}  # handlers as `signal.signal` returns them
 
     def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded():
             self._before[number] = signal.signal(number, self._ask)
         return self
 

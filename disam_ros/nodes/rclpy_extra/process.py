@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Main function of a node: create, spin, end cleanly on SIGINT and SIGTERM with exit code 0."""
+"""Main function of a node: create, spin, end cleanly on a signal with exit code 0."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import traceback
@@ -19,10 +20,9 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
 
+from disam_ros.entry import heeded
 from disam_ros.errors import DisamError
 from disam_ros.nodes.rclpy_extra.starting import starting
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RosLogHandler(logging.Handler):
@@ -43,15 +43,17 @@ class RosLogHandler(logging.Handler):
 
 
 class Interruption:
-    """SIGINT and SIGTERM: the first raises KeyboardInterrupt, further ones do nothing.
+    """Signals: the first raises KeyboardInterrupt, further ones do nothing.
 
     A terminal and `ros2 launch` both send one, a moment apart: the second must not end the writing
-    that the first began. To be made before rclpy.init, whose own handlers, if any, act as well.
+    that the first began. To be made before rclpy.init, whose own handlers of SIGINT and SIGTERM, if
+    any, act as well. These two end a node in a background job of a shell, too.
     """
 
     def __init__(self) -> None:
         self._raises = True
-        for signum in SIGNALS:
+        self._signals = {signal.SIGINT, signal.SIGTERM, *heeded()}
+        for signum in self._signals:
             signal.signal(signum, self._on_signal)
 
     def defer(self) -> None:
@@ -59,27 +61,29 @@ class Interruption:
         self._raises = False
 
     def ignore(self) -> None:
-        """From now on both signals do nothing, even while the interpreter ends."""
-        for signum in SIGNALS:
+        """From now on signals do nothing, even while the interpreter ends."""
+        for signum in self._signals:
             signal.signal(signum, signal.SIG_IGN)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._raises:
             self._raises = False
             raise KeyboardInterrupt(signum)
+        if signum == signal.SIGHUP:
+            os.kill(os.getpid(), signal.SIGTERM)  # for rclpy, which does not handle SIGHUP
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM in this block: what it writes is written as a whole."""
+    """Ignore signals in this block: what it writes is written as a whole."""
     if threading.current_thread() is not threading.main_thread():  # Python handles them there
         yield
         return
-    before = [signal.signal(signum, lambda *_: None) for signum in SIGNALS]
+    before = {signum: signal.signal(signum, lambda *_: None) for signum in heeded()}
     try:
         yield
     finally:
-        for signum, handler in zip(SIGNALS, before, strict=True):
+        for signum, handler in before.items():
             signal.signal(signum, handler)
 
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +11,7 @@ from pathlib import Path
 import yaml
 
 from disam_ros.errors import DisamError
-
-STOP_TIMEOUT = 20.0  # time until a node that does not end is killed [s]
+from disam_ros.nodes.replay.child import child_process
 
 
 @contextmanager
@@ -24,33 +20,18 @@ def localizer_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a localizer node that logs warnings to stderr and is stopped at the end.
 
-    Ctrl-C in a terminal does not reach it; should this process be killed, it ends as well
-    (child.py). remappings: relative name → topic. domain_id: ROS domain; None: that of the
-    environment.
+    It ends with this process. remappings: relative name → topic. domain_id: ROS domain; None: that
+    of the environment.
     """
-    command = [sys.executable, "-m", "disam_ros.nodes.replay.child", "--ros-args"]
+    arguments = ["--ros-args"]
     for name, value in parameters.items():
-        command += ["-p", f"{name}:={_yaml(value)}"]
+        arguments += ["-p", f"{name}:={_yaml(value)}"]
     for name, topic in remappings.items():
-        command += ["-r", f"{name}:={topic}"]
-    environment = dict(os.environ)
-    if domain_id is not None:
-        environment["ROS_DOMAIN_ID"] = str(domain_id)
-    command += ["--log-level", "warn"]
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdin=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    try:
-        with process.stdin:  # open as long as this process lives
-            yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_TIMEOUT)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.kill()
-            process.wait()
+        arguments += ["-r", f"{name}:={topic}"]
+    arguments += ["--log-level", "warn"]
+    environment = {} if domain_id is None else {"ROS_DOMAIN_ID": str(domain_id)}
+    with child_process("localizer_node", arguments, environment) as process:
+        yield process
 
 
 def require_alive(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from disam_ros.entry import heeded
 from disam_ros.nodes.view.listener import Listener
 from disam_ros.nodes.view.scene import Scene
 from disam_ros.nodes.view.server import Server
@@ -41,17 +42,16 @@ async def _serve(server: Server, node: str, host: str, port: int) -> None:
 
 @contextmanager
 def _signals_cancel(task: asyncio.Future[None]) -> Iterator[None]:
-    """SIGINT and SIGTERM cancel the task: KeyboardInterrupt would break off whatever the event loop
-    does at that moment, and leave a connection that never closes."""
+    """Signals cancel the task: KeyboardInterrupt would break off whatever the event loop does at
+    that moment, and leave a connection that never closes."""
     loop = asyncio.get_running_loop()
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    handled = {s: handler for s, handler in before.items() if handler != signal.SIG_IGN}
-    for signum in handled:
+    before = {signum: signal.getsignal(signum) for signum in heeded()}
+    for signum in before:
         loop.add_signal_handler(signum, task.cancel)
     try:
         yield
     finally:
-        for signum, handler in handled.items():
+        for signum, handler in before.items():
             loop.remove_signal_handler(signum)
             signal.signal(signum, handler)
 
