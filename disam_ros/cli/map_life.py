@@ -227,7 +227,8 @@ def extend_command(arguments: argparse.Namespace) -> None:
     ]
     if not drives:
         raise ConfigError("extend expects drives: --dataset or --bag")
-    config = settings_of(PlaceMap(arguments.map))
+    old_map = PlaceMap(arguments.map)
+    config = settings_of(old_map)
     if arguments.keyframe_distance is not None:
         config.keyframe_distance = arguments.keyframe_distance
     config.domain = arguments.domain
@@ -243,7 +244,11 @@ def extend_command(arguments: argparse.Namespace) -> None:
         align=arguments.align,
         overwrite=arguments.overwrite,
     )
-    print(f"{len(new_map)} images, revision {new_map.revision} → {arguments.output}")
+    added, total = len(new_map) - len(old_map), sum(drive.total for drive in drives)
+    print(
+        f"{len(new_map)} images, {added} of {total} images of the drives added, revision "
+        f"{new_map.revision} → {arguments.output}"
+    )
 
 
 def prune_command(arguments: argparse.Namespace) -> None:

@@ -71,7 +71,9 @@ def finish(
         console.print(table)
     for note in evaluation.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    console.print(f"report: {Path(output) / REPORT}", markup=False)
+    metrics = evaluation.overall.metrics
+    images = f"{metrics.judged} of {metrics.queries} images judged by their poses"
+    console.print(f"report: {Path(output) / REPORT} ({images})", markup=False)
     return evaluation
 
 
