@@ -32,6 +32,12 @@ def _megapixels() -> Any:
     return setting(50.0, help, minimum=0.001, maximum=1000.0)
 
 
+def _stamps() -> Any:
+    """The setting of the stamps of images."""
+    help = "stamps of images: as in their headers, or, without those, the time they are received at"
+    return setting("header", help, choices=("header", "received"))
+
+
 def _bit_depth() -> Any:
     """The setting of the bits of 16-bit images (datasets/bags/bit_depth.py)."""
     help = "bits that 16-bit images use, 8 to 16; 0: by the first images of each camera"
@@ -79,6 +85,7 @@ class LocalizerNodeConfig:
         "NAME/image and NAME/camera_info",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    stamps: str = _stamps()
     bit_depth: int = _bit_depth()
     max_megapixels: float = _megapixels()
     base_frame: str = _frame("base_link", "vehicle frame whose pose is published")
@@ -113,6 +120,7 @@ class MapBuilderNodeConfig:
     model: str = _model("model directory, or the name of a shipped one")
     camera: str = setting("front", "camera name to store in the map")
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
+    stamps: str = _stamps()
     bit_depth: int = _bit_depth()
     max_megapixels: float = _megapixels()
     pose_source: str = setting(

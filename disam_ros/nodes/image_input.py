@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, qos_policy_name_from_kind
@@ -41,7 +42,10 @@ class StampChecker:
         stamp_ns = stamp_to_ns(header)
         usable = self._order.usable(camera, stamp_ns)
         if usable is None:
-            text = f"images of camera '{camera}' carry no stamp; let the driver set it"
+            text = (
+                f"images of camera '{camera}' carry no stamp; let the driver set it, or set "
+                "stamps: received"
+            )
             if stamp_ns:
                 text = (
                     f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
@@ -60,7 +64,8 @@ class ImageInput:
     """A subscription to an image topic or, with transport 'compressed', to its `/compressed`.
 
     It begins reliable, so that large images arrive whole, and turns to best effort when a publisher
-    offers no more, unless the user overrides the reliability with `qos_overrides`.
+    offers no more, unless the user overrides the reliability with `qos_overrides`. stamps:
+    'header', or 'received': images get the time at which they come.
     """
 
     def __init__(
@@ -70,15 +75,26 @@ class ImageInput:
         transport: str,
         callback: Callable[[Image | CompressedImage], None],
         monitor: Monitor,
+        stamps: str = "header",
     ) -> None:
         compressed = transport == "compressed"
-        self._node, self._callback = node, callback
+        self._node = node
+        self._callback = callback if stamps == "header" else partial(self._received, callback)
         self._kind = CompressedImage if compressed else Image
         self._topic = image_topic(camera_topic, transport)
         self._remedy = TOO_SLOW if compressed else _remedy_of_large_images()
         self._fallback: Timer | None = None
         self._subscriptions = Subscriptions(node, monitor)
         self._subscription = self._subscribe("reliable")
+
+    def _received(
+        self,
+        callback: Callable[[Image | CompressedImage], None],
+        message: Image | CompressedImage,
+    ) -> None:
+        """Stamp an image with the time now."""
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        callback(message)
 
     @property
     def rectified(self) -> bool:

@@ -124,6 +124,7 @@ class Session:
                 config.image_transport,
                 functools.partial(self._on_image, name),
                 monitor,
+                config.stamps,
             )
             for name, prefix in prefixes.items()
         }

@@ -118,7 +118,9 @@ class MapBuilderNode(Node):
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
-        self._images = ImageInput(self, "image", config.image_transport, self._on_image, monitor)
+        self._images = ImageInput(
+            self, "image", config.image_transport, self._on_image, monitor, config.stamps
+        )
         add = self._topics.add
         add(CameraInfo, "camera_info", self._on_camera_info, sensor_qos())
         qos = sensor_qos(depth=POSE_DEPTH)

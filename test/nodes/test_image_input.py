@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps of images that come without any."""
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+
+import numpy as np
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+from support.messages import image_message
+from support.ros import DOMAIN_ID
+
+from disam_ros.nodes.conversions import stamp_to_ns
+from disam_ros.nodes.image_input import ImageInput
+from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+
+
+@pytest.fixture
+def node():
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    node = rclpy.create_node("receiver", context=context)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.mark.parametrize("stamps", ["header", "received"])
+def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, stamps):
+    images: list[Image] = []
+    receiver = ImageInput(node, "image", "raw", images.append, Monitor("probe"), stamps)
+    publisher = node.create_publisher(Image, "image", 10)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    before = node.get_clock().now().nanoseconds
+    while not images:
+        if receiver.publisher_count():
+            publisher.publish(image_message(np.zeros((24, 32, 3), np.uint8)))
+        executor.spin_once(timeout_sec=0.1)
+    assert (stamp_to_ns(images[0].header) >= before) == (stamps == "received")
+    receiver.destroy()
