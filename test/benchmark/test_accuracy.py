@@ -45,19 +45,13 @@ def test_day_and_night_are_called_as_the_model_calls_them(names):
     assert tuple(gardens_point.domain_of(model, drive) for drive in drives) == names
 
 
-def test_missing_gardens_point_data_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="day_left"):
-        gardens_point.measure(tmp_path)
-
-
-def test_missing_nordland_data_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="rides"):
-        nordland.measure(tmp_path / "rides.npz")
-
-
-def test_missing_kitti_data_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="sequences"):
-        kitti.measure(tmp_path)
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [(gardens_point, "day_left"), (nordland, "rides"), (kitti, "sequences")],
+)
+def test_missing_data_are_named(tmp_path, section, name):
+    with pytest.raises(DatasetError, match=name):
+        section.measure(tmp_path / "rides.npz")
 
 
 def test_kittis_odometry_drifts_by_one_percent_of_the_way():

@@ -11,7 +11,6 @@ from benchmark.research.companions_rows import ROWS, row_recipe
 from benchmark.research.page import PAGE
 from disam_ros.files.writing import write_json
 from training.global_descriptors.config import GlobalTrainConfig
-from training.global_descriptors.losses import Influence, soft_contrastive_paper
 
 
 def _seed():
@@ -45,31 +44,6 @@ def test_what_the_claims_compare_is_trained_with_every_seed():
     assert {name for name, seed in runs if seed == 5} == set(ROWS)
 
 
-def test_the_papers_form_pushes_far_images_apart_at_the_rows_nu_and_not_at_the_released_one(
-    tmp_path,
-):
-    config = row_recipe("soft contrastive, paper's form", 0, tmp_path).soft
-    slopes = []
-    for nu in (config.nu, 50.0):
-        tuples = torch.nn.functional.normalize(torch.randn(1, 4, 8, generator=_seed()), dim=-1)
-        tuples.requires_grad_()
-        far = torch.full((1, 4, 4), 1000.0)
-        loss = soft_contrastive_paper(tuples, far, Influence(), config.eta, nu)
-        slopes.append(torch.autograd.grad(loss, tuples)[0].norm().item())
-    assert slopes[0] > 0.01 and slopes[1] < 1e-6
-
-
-def test_losses_that_know_near_and_far_only_have_radii_of_their_own_and_the_same_anchor(tmp_path):
-    radii = {}
-    for name in companions_rows.TUPLES:
-        config = row_recipe(name, 0, tmp_path)
-        radii[name] = config.tuples.near_radius, config.tuples.far_radius
-    hard = {"triplet", "quadruplet", "lazy quadruplet", "multi-similarity"}
-    assert {radii[n] for n in hard} == {(10.0, 25.0)}
-    assert {r for n, r in radii.items() if n not in hard} == {(15.0, 15.0)}
-    assert row_recipe(companions_rows.FIRST, 0, tmp_path).soft.anchors == "first"
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
     config = row_recipe(name, 0, tmp_path)
@@ -77,22 +51,6 @@ def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
     assert str(TEST) not in str(config.validation.data).replace("'", "/").split("/")
     assert {str(town) for town in TRAINED} <= {part.strip() for part in folders}
     assert not {str(TEST), str(CHOICES)} & {part.strip() for part in folders}
-
-
-def test_depth_rows_are_trained_without_night_and_one_tunes_its_decoder_by_night(tmp_path):
-    rows = {name: row_recipe(name, 0, tmp_path) for name in companions_rows.DEPTHS}
-    tuned = rows.pop("RGB + depth, decoder tuned by night")
-    assert all(row.domains == companions_rows.BY_DAY for row in rows.values())
-    assert tuned.stages[0].name == "decoder" and tuned.stages[0].domains == ["night"]
-
-
-def test_negatives_of_the_prior_rows_are_of_the_region_that_their_names_say(tmp_path):
-    for name in companions_rows.PRIORS:
-        config = row_recipe(name, 0, tmp_path)
-        radius = next(
-            r for said, r in (("all towns", 0.0), ("50 m", 50.0), ("one town", 1e5)) if said in name
-        )
-        assert config.neighbourhoods.radius == config.local.farthest == radius
 
 
 def stored_row(name, seed, root, share):

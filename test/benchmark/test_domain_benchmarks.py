@@ -32,24 +32,26 @@ def at(*places):
     return [Transform.from_xyz_rpy([x, 0, 0, 0, 0, 0]) for x in places]
 
 
-def test_the_chooser_is_scored_by_the_domain_it_chose_for_each_query(wrong_domain):
-    answers = {"day": at(0, 3, 90, 90), "night": at(90, 90, 90, 30)}
-    result = wrong_domain.scores(at(0, 5, 20, 30), answers, ["day", "day", "day", "night"])
+def test_the_chooser_is_scored_by_its_domains_and_blank_queries_count_as_wrong(
+    wrong_domain,
+):
+    answers = {"day": at(0, 3, 90, 90), "night": [None, *at(90, 90, 30)]}
+    result = wrong_domain.scores(at(0, 5, 20, 30), answers, ["day", "day", None, "night"])
     assert result["shares"] == {"day": [0.5, 0.25], "night": [0.25, 0.25], "chooser": [0.75, 0.5]}
-    assert result["chosen"] == {"day": 3, "night": 1} and result["queries"] == 4
+    assert result["chosen"] == {"day": 2, "night": 1} and result["queries"] == 4
 
 
 def test_the_summary_follows_the_shares(wrong_domain):
     """In the second condition the chooser picks the worse domain."""
     noon = {"day": [0.91, 0.62], "night": [0.53, 0.34], "chooser": [0.91, 0.62]}
     dusk = {"day": [0.87, 0.58], "night": [0.89, 0.49], "chooser": [0.88, 0.5]}
-    found = wrong_domain.summary({"noon": {"shares": noon}, "dusk": {"shares": dusk}})
-    assert found["better"] == [
+    summary = wrong_domain.summary({"noon": {"shares": noon}, "dusk": {"shares": dusk}})
+    assert summary["better"] == [
         [["night", pytest.approx(0.01), "dusk"]],
         [["day", pytest.approx(0.08), "dusk"]],
     ]
-    assert found["worst"] == [pytest.approx(0.38), "night", "noon"]
-    assert found["fixed"] == "day" and found["mean"]["day"] == pytest.approx([0.89, 0.6])
+    assert summary["worst"] == [pytest.approx(0.38), "night", "noon"]
+    assert summary["fixed"] == "day" and summary["mean"]["day"] == pytest.approx([0.89, 0.6])
 
 
 def test_each_domain_answers_and_the_chooser_takes_the_clocks(

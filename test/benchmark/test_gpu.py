@@ -39,10 +39,10 @@ def test_nothing_is_measured_where_the_gpu_answers_otherwise_than_the_cpu(monkey
 
 def test_its_figures_make_a_section_and_without_them_the_page_says_so(monkeypatch):
     monkeypatch.setattr(gpu, "WARM_UP", 0)
-    found = gpu.measure("cpu", {20: gpu.SMALL}, repeats=1, copied=1 << 10, side=16)
-    assert {(row["images"], row["batch"]) for row in found["answers"]} == {(20, 1), (20, 4)}
-    assert all(row["ms"] > row["limit_ms"] > 0 for row in found["answers"])
-    section = {"gpu": {"measured_under": "a test", "stale": False, "results": found}}
+    figures = gpu.measure("cpu", {20: gpu.SMALL}, repeats=1, copied=1 << 10, side=16)
+    assert {(row["images"], row["batch"]) for row in figures["answers"]} == {(20, 1), (20, 4)}
+    assert all(row["ms"] > row["limit_ms"] > 0 for row in figures["answers"])
+    section = {"gpu": {"measured_under": "a test", "stale": False, "results": figures}}
     text = PAGE.render(section, only="gpu")
     assert text.startswith("## GPU: cpu") and "half, CUDA graph" in text
     assert "Not measured; none was at hand" in PAGE.render({})

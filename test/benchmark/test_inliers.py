@@ -21,8 +21,8 @@ def scene():
     sample = [view(0.0), view(0.0, seed=3, far=100.0), view(0.0, seed=5, far=200.0)]
     queries = [view(0.4), view(0.4, seed=3, far=100.0)]
     trials = [
-        Trial("day", query, (known,), similar(query, sample))
-        for query, known in zip(queries, sample, strict=False)
+        Trial("day", query, (right,), similar(query, sample))
+        for query, right in zip(queries, sample, strict=False)
     ]
     return trials, sample
 
@@ -34,17 +34,17 @@ def test_similar_images_are_of_other_places(scene):
 
 
 def test_an_outcome_has_more_inliers_at_the_right_place_and_a_small_error(scene):
-    found = Matching("sift").outcome(scene[0][0], 300)
-    assert found.right[0] > 40 > 15 > max(found.wrong)
-    ((error, covariance, count, _),) = found.errors
+    outcome = Matching("sift").outcome(scene[0][0], 300)
+    assert outcome.right[0] > 40 > 15 > max(outcome.wrong)
+    ((error, covariance, count, _),) = outcome.errors
     assert np.linalg.norm(error[:3]) < 0.05 and covariance.shape == (6, 6)
-    assert count == found.right[0]
+    assert count == outcome.right[0]
 
 
 def test_keypoints_of_images_without_depth_maps_are_triangulated():
     around = tuple(view(x, depth=False) for x in (-1.0, 1.0))
-    known = Matching("sift").known(view(0.0, depth=False, around=around), 300)
-    depths = known.depths[np.isfinite(known.depths)]
+    keypoints = Matching("sift").known(view(0.0, depth=False, around=around), 300)
+    depths = keypoints.depths[np.isfinite(keypoints.depths)]
     assert len(depths) > 50 and 7 < np.median(depths) < 13
 
 

@@ -41,15 +41,10 @@ def pictures():
     return [cv2.normalize(cv2.GaussianBlur(n, (0, 0), 3), None, 0, 255, 32) for n in noise]
 
 
-def test_a_map_image_is_its_own_best_match(peer, pictures):
+def test_a_map_image_is_its_own_best_match_alone_and_among_other_queries(peer, pictures):
     similarities = peer(pictures, pictures)
-    assert similarities.shape == (6, 6)
     assert similarities.argmax(1).tolist() == list(range(6))
-
-
-def test_a_query_has_the_same_similarities_whatever_the_other_queries_are(peer, pictures):
-    alone, among = peer(pictures[:4], pictures[4:5]), peer(pictures[:4], pictures[4:])
-    np.testing.assert_allclose(alone[0], among[0], atol=1e-5)
+    np.testing.assert_allclose(peer(pictures, pictures[4:5]), similarities[4:5], atol=1e-5)
 
 
 def test_a_missing_efficientnet_names_what_to_install(monkeypatch):
@@ -98,15 +93,10 @@ def ambiguous(places=60, queries=40):
     return similarity, truth
 
 
-def test_a_sequence_finds_a_drive_whose_single_images_are_ambiguous():
+def test_a_sequence_finds_a_drive_whose_single_images_are_ambiguous_without_looking_ahead():
     similarity, truth = ambiguous()
     assert (similarity.argmax(1) == truth).mean() < 0.5
-    found = sequence_similarity(similarity).argmax(1)
-    assert (found[FRAMES:] == truth[FRAMES:]).all()
-
-
-def test_a_sequence_never_looks_ahead():
-    similarity, _ = ambiguous()
+    assert (sequence_similarity(similarity).argmax(1) == truth)[FRAMES:].all()
     for queries in (1, 7, 25):
         cut = sequence_similarity(similarity[:queries])
         np.testing.assert_allclose(cut, sequence_similarity(similarity)[:queries], atol=1e-5)
@@ -117,8 +107,8 @@ def test_a_sequence_follows_a_drive_at_any_velocity(velocity):
     truth = np.round(10 + velocity * np.arange(20)).astype(int)
     similarity = np.random.default_rng(1).normal(0, 0.2, (20, 80)).astype(np.float32)
     similarity[np.arange(20), truth] += 1.0
-    found = sequence_similarity(similarity, (0.0, 3.0)).argmax(1)
-    assert (abs(found[FRAMES:] - truth[FRAMES:]) <= 1).all()
+    places = sequence_similarity(similarity, (0.0, 3.0)).argmax(1)
+    assert (abs(places[FRAMES:] - truth[FRAMES:]) <= 1).all()
 
 
 def test_contrast_is_enhanced_by_the_mean_and_deviation_of_the_neighbours():
@@ -128,14 +118,6 @@ def test_contrast_is_enhanced_by_the_mean_and_deviation_of_the_neighbours():
     np.testing.assert_allclose(
         enhanced[:, 12], (similarity[:, 12] - window.mean(1)) / window.std(1), rtol=1e-4
     )
-    edge = similarity[:, :6]
-    np.testing.assert_allclose(
-        enhanced[:, 0], (similarity[:, 0] - edge.mean(1)) / edge.std(1), rtol=1e-4
-    )
-
-
-def test_a_sequence_of_images_that_are_like_no_place_is_like_no_place():
-    assert not sequence_similarity(np.full((12, 20), 0.3, np.float32)).any()
 
 
 def test_a_sequence_ends_where_its_drive_ends(pictures, monkeypatch):
@@ -146,18 +128,6 @@ def test_a_sequence_ends_where_its_drive_ends(pictures, monkeypatch):
     for k, drive in enumerate(drives):
         for name, (alone,) in peer_similarities(pictures, [drive]):
             np.testing.assert_allclose(both[name][k], alone, atol=1e-4)
-
-
-def test_images_are_described_once_for_all_that_search_them(pictures, monkeypatch):
-    calls = []
-
-    def counted(map_images, query_images):
-        calls.append(len(query_images))
-        return np.eye(6)[: len(query_images)]
-
-    monkeypatch.setattr("benchmark.peers.PEERS", {"Patch-normalised SAD": counted})
-    assert len(dict(peer_similarities(pictures, [pictures[:2], pictures[2:5]]))) == 2
-    assert calls == [5]
 
 
 def test_an_image_without_a_keypoint_resembles_nothing(pictures):
@@ -174,10 +144,6 @@ def test_the_l1_score_is_that_of_the_paper():
     rows = weighted(counts, np.ones(12))
     expected = [[1 - 0.5 * abs(q - r).sum() for r in rows] for q in rows]
     np.testing.assert_allclose(l1_score(rows, rows), expected, atol=1e-6)
-
-
-def test_a_word_that_every_map_image_has_weighs_nothing(pictures):
-    assert not orb_words_similarity([pictures[0]] * 3, [pictures[0]]).any()
 
 
 def test_a_word_holds_descriptors_that_differ_in_few_bits_alone():

@@ -38,28 +38,23 @@ def kind(real):
     return world(rows, [(queries, shown)])
 
 
-def test_synthetic_routes_have_the_mean_and_covariance_of_the_real_one(real, kind):
+def test_synthetic_routes_have_the_mean_the_covariance_and_the_steps_of_the_real_one(real, kind):
+    def similarity(rows):
+        return np.einsum("nd,nd->n", rows[1:], rows[:-1]).mean()
+
     made = walk(kind, 40, 400, np.random.default_rng(1))
+    assert similarity(made[:400]) == pytest.approx(similarity(real[0]), abs=0.05)
     assert np.allclose(made.mean(0), real[0].mean(0), atol=0.05)
     assert np.allclose(np.cov(made.T), np.cov(real[0].T), atol=0.02)
     assert np.allclose(np.linalg.norm(made, axis=1), 1.0, atol=1e-4)
 
 
-def test_neighbours_on_a_synthetic_route_are_as_similar_as_on_the_real_one(real, kind):
-    def similarity(rows):
-        return np.einsum("nd,nd->n", rows[1:], rows[:-1]).mean()
-
-    assert similarity(walk(kind, 1, 4000, np.random.default_rng(1))) == pytest.approx(
-        similarity(real[0]), abs=0.05
-    )
-
-
 def test_synthetic_queries_are_as_hard_as_the_real_ones(real, kind):
-    known = retrieval_statistics(*real)
+    measured = retrieval_statistics(*real)
     made = imitation(kind, kind.conditions[0], 400, 400)
-    assert known["R@1 ±1"] < 0.99
-    assert made["R@1 ±1"] == pytest.approx(known["R@1 ±1"], abs=0.1)
-    assert made["score"] == pytest.approx(known["score"], abs=0.05)
+    assert measured["R@1 ±1"] < 0.99
+    assert made["R@1 ±1"] == pytest.approx(measured["R@1 ±1"], abs=0.1)
+    assert made["score"] == pytest.approx(measured["score"], abs=0.05)
 
 
 def test_a_query_without_noise_follows_from_its_image(kind):
@@ -96,9 +91,9 @@ def test_a_noise_map_opens(tmp_path):
 
 
 def test_a_moment_of_four_cameras_goes_through_a_map():
-    found = rig.measure(images=40, moments=2)
-    assert set(found["rows"]) == {"1", "4"}
-    for row in found["rows"].values():
+    rows = rig.measure(images=40, moments=2)["rows"]
+    assert set(rows) == {"1", "4"}
+    for row in rows.values():
         assert 0 < row["rest"] < row["whole"] <= row["p99"]
 
 
@@ -115,6 +110,6 @@ def test_a_query_of_the_speed_section_goes_through_a_map(monkeypatch):
         for backend in ("torch", "onnx")
     ]
     assert all(row["loop"] > 0 and row["queries"] == 2 for row in rows)
-    found = speed.ratios(speed.reference_times(1, images=5, preset="lite"), rows)
-    assert found["best"]["lite"] == max(row["ratio"] for row in rows) > 0
-    assert found["bound"]["lite"] > found["best"]["lite"]  # encoders are a part of the whole
+    ratios = speed.ratios(speed.reference_times(1, images=5, preset="lite"), rows)
+    assert ratios["best"]["lite"] == max(row["ratio"] for row in rows) > 0
+    assert ratios["bound"]["lite"] > ratios["best"]["lite"]  # encoders are a part of the whole

@@ -49,11 +49,11 @@ def drive():
 
 
 def test_outliers_are_as_many_as_stated_and_all_wrong():
-    found = closures(OWN) + closures(MAP)
-    bad = loop_closures.outliers(drive(), found, np.random.default_rng(0))
-    assert len(bad) == round(loop_closures.WRONG_SHARE * len(found))
-    assert all(loop_closures.is_wrong(drive(), c) for c in bad)
-    assert not any(loop_closures.is_wrong(drive(), c) for c in found)
+    good = closures(OWN) + closures(MAP)
+    bad = loop_closures.outliers(drive(), good, np.random.default_rng(0))
+    assert len(bad) == round(loop_closures.WRONG_SHARE * len(good))
+    assert all(loop_closures.is_wrong(drive(), closure) for closure in bad)
+    assert not any(loop_closures.is_wrong(drive(), closure) for closure in good)
 
 
 @pytest.mark.parametrize("kind", [OWN, MAP])
@@ -61,8 +61,8 @@ def test_loop_closures_correct_a_drift_and_wrong_ones_do_no_harm(kind):
     pytest.importorskip("gtsam", reason="the extra [graph] is not installed")
     odometry, start = drifting(), TRUTH[0]
 
-    def error(given, robust=True):
-        return trajectory_error(TRUTH, solve(start, odometry, STAMPS, given, robust))
+    def error(loops, robust=True):
+        return trajectory_error(TRUTH, solve(start, odometry, STAMPS, loops, robust))
 
     good = closures(kind)
     bad = loop_closures.outliers(drive(), good, np.random.default_rng(1))
@@ -76,9 +76,9 @@ def test_the_error_of_a_relative_pose_is_measured_and_compared_with_its_covarian
     true = TRUTH[0].inverse() @ TRUTH[LAP + 1]
     off = Transform.from_xyz_rpy([*true.translation + [0.3, 0.0, 0.4], 0.0, 0.0, 0.1])
     off = Transform(off.translation, (off @ Transform(np.zeros(3), true.quaternion)).quaternion)
-    found = PoseWithCovariance(off, np.diag([0.25] * 3 + [0.01] * 3))
-    given = [LoopClosure(STAMPS[LAP + 1], STAMPS[0], found, 0.9, 20)]
-    figures = loop_closures.accuracy(drive(), given)
+    measured = PoseWithCovariance(off, np.diag([0.25] * 3 + [0.01] * 3))
+    closure = LoopClosure(STAMPS[LAP + 1], STAMPS[0], measured, 0.9, 20)
+    figures = loop_closures.accuracy(drive(), [closure])
     assert figures["error, m"] == pytest.approx(0.5)
     assert figures["error, °"] == pytest.approx(np.degrees(0.1))
     assert figures["NEES, mean"] == pytest.approx(0.5**2 / 0.25 + 0.1**2 / 0.01)
@@ -91,10 +91,9 @@ def test_a_relative_pose_holds_in_the_axes_of_the_keyframe():
     uncertain = np.diag([1e4, 1e-6, 1.0, 1.0, 1.0, 1.0])
     claimed = odometry[1] @ Transform.from_xyz_rpy([0.2, 0.3, 0, 0, 0, 0])
     closure = LoopClosure(1, 0, PoseWithCovariance(claimed, uncertain), 0.9)
-    found = solve(TRUTH[0], odometry, [0, 1], [closure], robust=False)
-    moved = odometry[1].inverse() @ TRUTH[0].inverse() @ found[1]
-    across = (odometry[1].rotation @ moved.translation)[1]
-    along = (odometry[1].rotation @ moved.translation)[0]
+    _, last = solve(TRUTH[0], odometry, [0, 1], [closure], robust=False)
+    moved = odometry[1].inverse() @ TRUTH[0].inverse() @ last
+    along, across, _ = odometry[1].rotation @ moved.translation
     assert across == pytest.approx(0.2, abs=0.02) and abs(along) < 0.02
 
 

@@ -43,10 +43,10 @@ def training(monkeypatch):
     return StageRun(parse_config(FRESH), 0, networks, torch.device("cpu")), batch
 
 
-def assert_equal(found, expected):
+def assert_equal(values, expected):
     """Relative 1e-6; biases ahead of a normalization have gradients that are rounding only."""
     rounding = 1e-12 * max(x.abs().max().item() for x in expected)
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(values, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=rounding)
 
 
