@@ -46,7 +46,7 @@ def test_day_and_night_are_called_as_the_model_calls_them(names):
 
 
 @pytest.mark.parametrize(
-    ("section", "expected"),
+    ("section", "name"),
     [(gardens_point, "day_left"), (nordland, "rides"), (kitti, "sequences")],
 )
 def test_missing_data_are_named(tmp_path, section, name):
