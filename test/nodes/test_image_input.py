@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps of images that come without any."""
+"""Stamps of images that come without any; topics of rectified images."""
 
 import pytest
 
@@ -19,10 +19,12 @@ from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 
 @pytest.fixture
-def node():
-    context = Context()
+def node(request):
+    """A node with the remapping that a test asks for, if any."""
+    context, remapping = Context(), getattr(request, "param", "")
     rclpy.init(context=context, domain_id=DOMAIN_ID)
-    node = rclpy.create_node("receiver", context=context)
+    arguments = ["--ros-args", "-r", remapping] if remapping else None
+    node = rclpy.create_node("receiver", context=context, cli_args=arguments)
     yield node
     node.destroy_node()
     context.try_shutdown()
@@ -41,4 +43,20 @@ def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, st
             publisher.publish(image_message(np.zeros((24, 32, 3), np.uint8)))
         executor.spin_once(timeout_sec=0.1)
     assert (stamp_to_ns(images[0].header) >= before) == (stamps == "received")
+    receiver.destroy()
+
+
+@pytest.mark.parametrize(
+    ("node", "transport", "rectified"),
+    [
+        ("image:=/left/image_rect_color", "raw", True),
+        ("image/compressed:=/left/image_rect/compressed", "compressed", True),
+        ("image:=/left/image_raw", "raw", False),
+        ("image:=/left/image_rect", "compressed", False),  # another topic than the one that is read
+    ],
+    indirect=["node"],
+)
+def test_the_resolved_topic_says_whether_images_are_rectified(node, transport, rectified):
+    receiver = ImageInput(node, "image", transport, print, Monitor("probe"))
+    assert receiver.rectified == rectified
     receiver.destroy()

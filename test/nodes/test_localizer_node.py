@@ -159,6 +159,17 @@ def test_the_fix_says_where_the_sun_stands(robot):
         robot.restart()
 
 
+def test_images_of_twelve_bits_in_sixteen_are_answered_like_those_of_eight(robot):
+    grey = np.ascontiguousarray(texture(3)[..., 0])
+    scores = []
+    for encoding, pixels in (("mono8", grey), ("mono16", grey.astype("<u2") * 16)):
+        message = image_message(texture(3))
+        message.encoding, message.step = encoding, pixels.strides[0]
+        message.data = pixels.tobytes()
+        scores.append(float(values(robot.ask(message).status[0])["score"]))
+    assert scores[1] == pytest.approx(scores[0], abs=0.01)
+
+
 def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
     before, info = robot.client.now(), CameraInfo(width=64, height=48)
     info.k = [200.0, 0.0, 32.0, 0.0, 200.0, 24.0, 0.0, 0.0, 1.0]
