@@ -26,7 +26,7 @@ from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, rec
 from disam_ros.errors import MapError
 from disam_ros.files.checking import check_entries
 from disam_ros.files.held import HeldFile
-from disam_ros.files.outputs import MAP, OutputDirectory
+from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory
 from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
@@ -82,9 +82,11 @@ class MapWriter:
         self._kinds |= dict.fromkeys(header.row_bytes, np.dtype(np.uint8))
         self._identity = {"header": header.to_json(), "shapes": dict(shapes), "source": source}
         self._files: list[IO[Any]] = []
+        self._opened = False
         try:
             with self._reporting_disk_errors():
                 self._open()
+                self._opened = True
         except BaseException:
             self.close()
             raise
@@ -197,10 +199,19 @@ class MapWriter:
         return Rows(HeldFile(self.part / name, MapError))
 
     def close(self) -> None:
-        """Close the files; a later writer resumes from the last commit."""
+        """Close the files; a later writer resumes from the last commit.
+
+        Without an image nothing is left behind, which would bind a later build to these settings.
+        """
         for file in self._files:
             with suppress(OSError):  # what was not committed is not promised
                 file.close()
+        if self._opened and not self.count:
+            with suppress(OSError):
+                for name in ("images.csv", *self._kinds, PROGRESS, MANIFEST):
+                    (self.part / name).unlink(missing_ok=True)
+                self.part.rmdir()
+        self._opened = False
         self._output.close()
 
     def _open(self) -> None:
@@ -234,6 +245,8 @@ class MapWriter:
         try:
             values = parse_json(read_bytes(path, MapError), str(path), MapError)
             progress = check_entries(values, PROGRESS_KINDS, str(path), MapError)
+            if not progress["count"]:
+                return None  # killed before the first image
             if any(progress[k] != json.loads(json.dumps(v)) for k, v in self._identity.items()):
                 raise MapError(
                     f"{self.part} holds a half-built map of another model, source or settings"

@@ -197,3 +197,41 @@ def test_a_disk_that_takes_no_more_is_an_error_where_a_row_is_written():
     kind = np.dtype([("values", np.uint8, 1 << 16)])
     with pytest.raises(OSError, match="No space left"), RowFile(Path("/dev/full"), kind, 0) as rows:
         rows[0] = np.zeros(1, kind)[0]
+
+
+def without_poses(folder: Path) -> None:
+    lines = (folder / "images.csv").read_text().splitlines()
+    columns = lines[0].split(",")
+    first = columns.index("tx")
+    rows = [line.split(",") for line in lines[1:]]
+    rows = [[*row[:first], *[""] * 7, *row[first + 7 :]] for row in rows]
+    text = "\n".join([lines[0], *(",".join(row) for row in rows)])
+    (folder / "images.csv").write_text(text + "\n")
+
+
+def test_a_build_that_kept_no_image_leaves_nothing_that_blocks_the_corrected_one(world, capsys):
+    shutil.rmtree(world / "map.part")
+    shutil.copytree(world / "dataset", world / "posed")
+    without_poses(world / "dataset")
+    assert main(build_line(world)) == 1
+    assert "none of 8 images could be used" in last_line(capsys)
+    assert not (world / "map.part").exists()
+    shutil.rmtree(world / "dataset")
+    (world / "posed").rename(world / "dataset")
+    assert main([*build_line(world), "--keyframe-distance", "0.1"]) == 0
+
+
+def test_a_build_killed_before_its_first_image_does_not_block_other_settings(world):
+    edit_json(world / "map.part/progress.json", lambda v: v.update(count=0, header={}, position=3))
+    assert main([*build_line(world), "--keyframe-distance", "0.1"]) == 0
+
+
+def test_a_folder_of_somebody_else_stays_where_no_image_was_kept(world, capsys):
+    without_poses(world / "dataset")
+    shutil.rmtree(world / "map.part")
+    (world / "map.part").mkdir()
+    assert main(build_line(world)) == 1
+    (world / "map.part").mkdir(exist_ok=True)
+    (world / "map.part" / "notes.txt").write_text("dear")
+    main(build_line(world))
+    assert (world / "map.part" / "notes.txt").read_text() == "dear"

@@ -129,6 +129,8 @@ class LiveMap:
         with self._builder as builder:
             if not self._end:
                 builder.commit()
+        if not count:
+            return "no image is in the map: there is none"
         return (
             f"{count} images are safe in {self._config.output}.part, NOT yet a map: start again "
             "with the same parameters to resume, call ~/finish to complete it"
