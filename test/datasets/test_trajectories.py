@@ -226,6 +226,24 @@ def test_poses_of_a_camera_become_those_of_the_base_with_z_up():
         assert Rotation.from_quat(p.quaternion).apply([0, 0, 1])[2] == pytest.approx(1)
 
 
+def test_the_world_of_a_file_stays_where_a_camera_of_unknown_mount_looks_down(caplog):
+    """As of a drone: z is up in its world, and nobody says how the camera is mounted."""
+    mount = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)  # assumed
+    down = [Transform(np.array([x, 0.0, 20.0]), np.array([1.0, 0, 0, 0])) for x in range(40)]
+    found = Trajectory(np.arange(40) * NS, down).for_base(mount, assumed=True)
+    for base, expected in zip(found.poses, down, strict=True):
+        assert distance(base @ mount, expected) == pytest.approx((0, 0), abs=1e-6)
+    assert "stay in the world of their file" in caplog.text
+
+
+def test_the_world_of_a_visual_slam_is_levelled_though_the_mount_is_assumed():
+    mount = Transform.from_rotation(np.zeros(3), BODY_FROM_OPTICAL)
+    base = [pose(x, 0.1 * x, 0.01 * x) for x in range(20)]
+    seen = Trajectory(np.arange(20) * NS, [mount.inverse() @ p @ mount for p in base])
+    for p in seen.for_base(mount, assumed=True).poses:
+        assert Rotation.from_quat(p.quaternion).apply([0, 0, 1])[2] == pytest.approx(1)
+
+
 def test_a_body_that_is_no_vehicle_is_recognized_by_how_it_moves(caplog):
     """A camera looks where it goes, a frame with y up goes along z."""
     base = [pose(x, 0.01 * x**2, 0.02 * x) for x in range(40)]
@@ -384,6 +402,20 @@ def test_poses_of_a_camera_are_taken_by_its_name_or_frame(drive):
         assert status == 0, frame
         for a, b in zip(found.records, expected.records, strict=True):
             assert distance(a.map_from_camera, b.map_from_camera) == pytest.approx((0, 0), abs=1e-4)
+
+
+def test_poses_of_a_camera_that_looks_down_need_no_mount(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        for second in range(1, SECONDS):
+            bag.compressed_image("front", second * NS, encode_jpeg(texture(second)))
+    rows = [f"{second} {second} 0 20 1 0 0 0\n" for second in range(SECONDS + 1)]
+    path = written(tmp_path / "tum.txt", "".join(rows))
+    options = ["--trajectory", path, "--trajectory-frame", "front", "--max-pose-gap", 2]
+    status, found = extract(tmp_path, *options)
+    assert status == 0 and len(found) == SECONDS - 1
+    for record in found.records:
+        expected = Transform(np.array([record.stamp_ns / NS, 0, 20]), np.array([1.0, 0, 0, 0]))
+        assert distance(record.map_from_camera, expected) == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_a_frame_that_the_bag_lacks_is_named(drive, capsys):

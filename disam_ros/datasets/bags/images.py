@@ -19,7 +19,7 @@ from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.datasets.bags.fixes import find_origin
 from disam_ros.datasets.bags.image_messages import decode_image, has_16_bits, size_of_image
 from disam_ros.datasets.bags.options import BagOptions
-from disam_ros.datasets.bags.pose_sources import PoseSource, Recording, TopicPoses
+from disam_ros.datasets.bags.pose_sources import FilePoses, PoseSource, Recording, TopicPoses
 from disam_ros.datasets.bags.poses import read_odometry
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.survey import ODOM, Survey, survey_bag
@@ -77,6 +77,8 @@ class BagImages:
         with self.reader() as reader:
             survey = survey_bag(reader, self.options, mapped)
             for name, fault in survey.mount_faults.items():
+                if isinstance(poses, FilePoses) and poses.frame == name:
+                    continue  # its own poses need no extrinsics
                 if mounted:
                     raise BagError(f"bag {bag}: {fault}. A map without extrinsics would be turned")
                 logger.warning(
@@ -195,6 +197,7 @@ def open_recording(
         topic,
         odometry,
         round(max_pose_gap * NANOSECONDS),
+        survey.mount_faults,
     )
     return recording, counts
 

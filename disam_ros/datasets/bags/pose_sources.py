@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,7 @@ class Recording:
     odometry_topic: str  # empty: there is none
     odometry: Track | None  # odom_from_base as recorded; None: there is none
     max_gap_ns: int  # longest time between poses across which is interpolated
+    assumed_mounts: Collection[str] = ()  # cameras whose extrinsics nobody knows
 
     @property
     def search(self) -> PoseSearch:
@@ -129,8 +130,9 @@ class FilePoses:
         Raises BagError where the bag lacks what that needs or has no time in common with them,
         DatasetError where motion does not tell the offset, or tells that the frame is wrong.
         """
-        trajectory, odometry = self.trajectory.for_base(self._mount(recording)), recording.odometry
-        offset = self.offset
+        assumed = self.frame in recording.assumed_mounts
+        trajectory = self.trajectory.for_base(self._mount(recording), assumed)
+        offset, odometry = self.offset, recording.odometry
         if offset is None:
             if odometry is None:
                 raise BagError(

@@ -69,8 +69,9 @@ class Video(Format):
         path = Path(path)
         video = VideoFile(path)
         first_ns = _start(path, self.start, video.created)
-        mount = LOOKS_AHEAD if self.trajectory_frame == "camera" else Transform.identity()
-        trajectory = read_trajectory(self.trajectory).for_base(mount)
+        of_camera = self.trajectory_frame == "camera"
+        mount = LOOKS_AHEAD if of_camera else Transform.identity()
+        trajectory = read_trajectory(self.trajectory).for_base(mount, assumed=of_camera)
         poses = PoseBuffer.of(*trajectory.track, round(self.max_gap * NANOSECONDS))
         keyframes = KeyframeSelector(self.keyframe_distance, 0.0)
         images = []

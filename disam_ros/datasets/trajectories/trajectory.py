@@ -54,18 +54,31 @@ class Trajectory:
         """Return the trajectory `seconds` later."""
         return replace(self, stamps=self.stamps + round(seconds * NANOSECONDS))
 
-    def for_base(self, base_from_body: Transform) -> Trajectory:
+    def for_base(self, base_from_body: Transform, assumed: bool = False) -> Trajectory:
         """Return map_from_base, with z up, of the poses of a body that is fixed to the vehicle.
 
-        Raises DatasetError where such a base would drive up or down.
+        assumed: the body is a camera whose mount nobody knows, so that it does not tell where up
+        is: the world stays that of the file, unless it is the first camera's own, as of a visual
+        SLAM. Raises DatasetError where a base of known mount would drive up or down.
         """
         body_from_base = base_from_body.inverse()
         poses = [pose @ body_from_base for pose in self.poses]
+        if assumed and not self._begins_at_identity():
+            logger.warning(
+                "the poses of a camera whose mount is unknown stay in the world of their file: if "
+                "its z axis does not point up, say the mount (--base-from-camera)"
+            )
+            return replace(self, poses=poses)
         _require_forward(poses)
         level = levelling(poses)
         if level is None:
             return replace(self, poses=poses)
         return replace(self, poses=[level @ pose for pose in poses], origin=None)
+
+    def _begins_at_identity(self) -> bool:
+        """Whether the world's axes are those of the first body."""
+        turn = Rotation.from_quat(self.poses[0].quaternion).magnitude()
+        return bool(np.degrees(turn) < TILT)
 
 
 def span_text(stamps: Sequence[int] | NDArray[np.int64]) -> str:
