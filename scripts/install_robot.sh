@@ -31,9 +31,7 @@ cd "$workspace"
 
 step "Packages of the system"
 if command -v rosdep >/dev/null; then
-    # What comes from pip on this or that release is left to the virtual environment.
-    rosdep install --from-paths "$repository" --ignore-src -y \
-        --skip-keys 'python3-torch python3-faiss' ||
+    rosdep install --from-paths "$repository" --ignore-src -y ||
         fail "rosdep failed, see above; 'sudo rosdep init' and 'rosdep update' come before its first use"
 else
     echo "rosdep is not installed: none are installed"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a release is made from: package.xml and CHANGELOG.rst."""
+
+import ast
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from disam_ros.cli.doctor import PACKAGES, ROS_PACKAGES
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = (ROOT / "package.xml").read_text()
+DEPENDS = {e.text for e in ElementTree.fromstring(MANIFEST).findall("exec_depend")}
+# Keys of rosdep that are a deb on every Ubuntu with ROS 2, by module.
+DEBS = {
+    "PIL": "python3-pil",
+    "cv2": "python3-opencv",
+    "jinja2": "python3-jinja2",
+    "matplotlib": "python3-matplotlib",
+    "numpy": "python3-numpy",
+    "pymap3d": "python3-pymap3d",
+    "rich": "python3-rich",
+    "scipy": "python3-scipy",
+    "tqdm": "python3-tqdm",
+    "websockets": "python3-websockets",
+    "yaml": "python3-yaml",
+}
+# What comes with rclpy and launch_ros, and is not examined by the doctor.
+BROUGHT = {"ament_index_python", "builtin_interfaces", "launch", "rcl_interfaces", "rosgraph_msgs"}
+NAMES = {"tf2_ros": "tf2_ros_py"}  # packages of ROS that are not called as their module
+
+
+def imports():
+    """Top names of all modules that the package and its launch files import."""
+    for path in (*(ROOT / "disam_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.partition(".")[0]
+
+
+def test_the_manifest_depends_on_the_debs_of_the_doctor_and_names_all_other_packages():
+    python = {name for name in DEPENDS if name.startswith("python3-")}
+    modules = {package.module for package in PACKAGES}
+    assert python == {DEBS[module] for module in modules & set(DEBS)} == set(DEBS.values())
+    (comment,) = re.findall(r"<!-- From PyPI.*?-->", MANIFEST, re.DOTALL)
+    for package in PACKAGES:
+        named = re.search(rf"\b{package.module}\b", comment) is not None
+        assert named == (package.module not in DEBS), package.module
+        if named:
+            line = next(x for x in comment.splitlines() if re.search(rf"\b{package.module}\b", x))
+            assert package.module == "torch" or ("optional" in line) != package.required, line
+
+
+def test_the_manifest_depends_on_the_packages_of_ros_that_are_imported_and_examined():
+    ros = {name for name in DEPENDS if not name.startswith("python3-")}
+    examined = {NAMES.get(package.module, package.module) for package in ROS_PACKAGES}
+    assert ros == examined | BROUGHT
+    used = {NAMES.get(name, name) for name in imports()}
+    assert used >= BROUGHT
+    assert {n for n in used if n.endswith(("_msgs", "_srvs", "_interfaces", "launch_ros"))} <= ros
+
+
+def test_the_changelog_is_read_whole_by_the_tool_of_ros():
+    reader = pytest.importorskip("catkin_pkg.changelog")
+    text = (ROOT / "CHANGELOG.rst").read_text()
+    dated = text.replace("(unreleased)", "(2030-01-01)")
+    changelog = reader.populate_changelog_from_rst(reader.Changelog("disam_ros"), dated)
+    content = {version: parts for version, _, parts in changelog.foreach_version()}
+    headings = re.findall(r"^(\d+\.\d+\.\d+) \(.+\)\n-+$", text, re.MULTILINE)
+    assert set(content) == set(headings)
+    for parts in content.values():
+        assert len(parts) == 1 and isinstance(parts[0], reader.BulletList)
+    lengths = sum(len(parts[0].bullets) for parts in content.values())
+    assert lengths == len(re.findall(r"^\* ", text, re.MULTILINE))
+    version = ElementTree.fromstring(MANIFEST).findtext("version")
+    assert headings[0] == version
+
+
+def test_a_version_of_the_changelog_is_one_flat_list():
+    text = (ROOT / "CHANGELOG.rst").read_text()
+    _, *versions = re.split(r"^\d+\.\d+\.\d+ \(.+\)\n-+\n", text, flags=re.MULTILINE)
+    assert versions
+    for body in versions:
+        assert all(re.match(r"\* |  \S", line) for line in body.splitlines() if line)
