@@ -58,15 +58,14 @@ TOWN = {"night": 1, "winter_snow": 2, "autumn_rain": 4}  # seeds of the drives
 
 @dataclass(eq=False)
 class View:
-    """An image of a place: pose and camera, None where they are unknown; around: images that its
-    keypoints are triangulated with; depth: its depth map."""
+    """An image of a place."""
 
     pixels: NDArray[Any]
     place: NDArray[Any]  # position, or number of the webcam far from all others [m]
-    pose: Transform | None = None
-    camera: Camera | None = None
-    depth: NDArray[Any] | None = None
-    around: tuple[View, ...] = ()
+    pose: Transform | None = None  # map_from_camera; None: unknown
+    camera: Camera | None = None  # None: unknown
+    depth: NDArray[Any] | None = None  # depth map [m]
+    around: tuple[View, ...] = ()  # images that its keypoints are triangulated with
 
     def posed(self) -> Transform:
         """Returns the pose. Raises DatasetError where it is unknown."""
@@ -87,24 +86,24 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A query of a set under a condition with images of its place and of others."""
+    """A query of a set and what it is compared with."""
 
-    condition: str
+    condition: str  # of the query
     query: View
-    right: tuple[View, ...]
-    wrong: tuple[View, ...]
+    right: tuple[View, ...]  # images of its place
+    wrong: tuple[View, ...]  # images of other places
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was found: inliers at the right and wrong places, pose errors with PnP's covariance,
-    inliers and distance from the known image, and milliseconds of a pair."""
+    """What the comparison of a trial gave."""
 
-    condition: str
-    right: list[int]
-    wrong: list[int]
+    condition: str  # of the query
+    right: list[int]  # inliers by image of the place
+    wrong: list[int]  # inliers by image of other places
+    # Errors of the pose, PnP's covariance, inliers with depth, distance of the mapped image [m].
     errors: list[tuple[NDArray[Any], NDArray[Any], int, float]]
-    milliseconds: float
+    milliseconds: float  # of a pair
 
 
 def kitti(data: Path) -> tuple[list[Trial], list[View]]:
@@ -232,17 +231,17 @@ class Matching:
         self.kind = name.split()[0]
         self.features = open_features(self.kind)
         self.matcher = LearnedMatcher(name.split()[0]) if " " in name else NearestNeighbours(name)
-        self._found: dict[int, Keypoints] = {}
+        self._keypoints: dict[int, Keypoints] = {}
         self.milliseconds: list[float] = []
 
     def keypoints(self, view: View, count: int) -> Keypoints:
         """The strongest keypoints of an image, with depths where they can be had."""
-        if id(view) not in self._found:
+        if id(view) not in self._keypoints:
             start = process_time()
             keypoints = self.features.extract(view.pixels, max(COUNTS))
             self.milliseconds.append(1e3 * (process_time() - start))
-            self._found[id(view)] = keypoints.seen_by(view.camera, view.pixels)
-        keypoints = self._found[id(view)]
+            self._keypoints[id(view)] = keypoints.seen_by(view.camera, view.pixels)
+        keypoints = self._keypoints[id(view)]
         return keypoints[np.arange(min(count, len(keypoints)))]
 
     def known(self, view: View, count: int) -> Keypoints:

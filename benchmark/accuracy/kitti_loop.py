@@ -34,7 +34,7 @@ RIGHT = 5.0  # metres between the two places of a right loop closure
 
 @dataclass
 class _Run:
-    """A loop closer with what it found."""
+    """A loop closer and its loop closures."""
 
     closer: LoopCloser
     closures: list[LoopClosure]
@@ -61,12 +61,12 @@ def loop_figures(
     stamps_ns = (record.stamp_ns for record in records)
     truth = dict(zip(stamps_ns, bases(records, lens), strict=True))
     return {
-        "loop": _found(measured, truth) | _errors(measured.closures, truth),
-        "loop_without_odometry": _found(none, truth),
+        "loop": _keyframes(measured, truth) | _errors(measured.closures, truth),
+        "loop_without_odometry": _keyframes(none, truth),
     }
 
 
-def _found(run: _Run, truth: dict[int, Transform]) -> dict[str, float]:
+def _keyframes(run: _Run, truth: dict[int, Transform]) -> dict[str, float]:
     """How many keyframes are to be closed, were, and by wrong loop closures."""
     stamps_ns = list(truth)
     first = np.stack([truth[stamps_ns[row]].translation for row in FIRST_PASS])

@@ -57,10 +57,10 @@ Figures = dict[str, float | int]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Outcomes of the images of a drive: known [n] and error of the pose [n] [m]."""
+    """Outcomes of the images of a drive."""
 
-    known: NDArray[np.bool_]
-    errors: NDArray[np.float64]
+    known: NDArray[np.bool_]  # whether the place was recognized [n]
+    errors: NDArray[np.float64]  # of the pose [n] [m]
 
     def figures(self, on: NDArray[np.bool_], off: NDArray[np.bool_]) -> Figures:
         """Counts of images on and off the map, of known ones, and of wrong known ones."""

@@ -27,15 +27,15 @@ PACE = 2.0  # largest speed without odometry, in frames an image
 
 @dataclass(frozen=True)
 class Ride:
-    """Queries in order. domain: None: the chooser's. right: largest error of a right answer [m]."""
+    """A sequence of queries."""
 
     name: str
-    items: Sequence[PosedImage]
+    items: Sequence[PosedImage]  # in order
     truth: list[Transform]  # map_from_base
     odometry: OdometryTrack
-    domain: str | None
-    right: float
-    max_speed: float
+    domain: str | None  # of the queries; None: the chooser's
+    right: float  # largest error of a right answer [m]
+    max_speed: float  # of the vehicle [m/s]
 
 
 def town(

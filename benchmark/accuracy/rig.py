@@ -46,11 +46,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Moment:
-    """An image of a drive with its descriptors. odometry: at its stamp; None: unknown."""
+    """An image of a drive with its descriptors."""
 
     query: Query
     candidates: Candidates
-    odometry: Reading
+    odometry: Reading  # at its stamp
     truth: Transform  # map_from_base
 
     @property

@@ -31,6 +31,7 @@ from disam_ros.models.model import Model, load_model
 
 IMAGES = 240
 SIZE = (640, 480)
+PERIOD_NS = 200_000_000
 ROUNDS = 3
 PROBED = 32  # images that the parts are timed on
 CONFIG = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
@@ -71,15 +72,17 @@ def measure(images: int = IMAGES, rounds: int = ROUNDS) -> dict[str, Any]:
     }
 
 
-def enlarged(directory: Path, images: int) -> Dataset:
-    """The mapping drive's first frames at 640×480."""
+def enlarged(
+    directory: Path, images: int, size: tuple[int, int] = SIZE, period_ns: int = PERIOD_NS
+) -> Dataset:
+    """The mapping drive's first frames in a size (width, height), at 5 Hz by default."""
     reference = Dataset(DATA / "reference")
     with DatasetWriter(directory, DatasetInfo("enlarged", reference.info.cameras)) as writer:
-        for record in reference.records[:images]:
-            large = cv2.resize(image.read(reference.path(record)), SIZE)
+        for index, record in enumerate(reference.records[:images]):
+            large = cv2.resize(image.read(reference.path(record)), size)
             jpeg = cv2.imencode(".jpg", cv2.cvtColor(large, cv2.COLOR_RGB2BGR))[1].tobytes()
-            pose = record.map_from_camera
-            writer.add(jpeg, record.stamp_ns, record.camera, record.domain, pose)
+            stamp_ns = reference.records[0].stamp_ns + index * period_ns
+            writer.add(jpeg, stamp_ns, record.camera, record.domain, record.map_from_camera)
     return Dataset(directory)
 
 

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from benchmark.machine import fresh, load
+from benchmark.performance.map_building import PERIOD_NS, enlarged
 from benchmark.performance.startup_time import first_pose, kept_bytecode
 from benchmark.performance.synthetic_map import large_noise_map
 from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
-from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
+from disam_ros.datasets.dataset import Dataset
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
@@ -29,7 +30,6 @@ from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timing
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 
 FRAMES = 100
-PERIOD_NS = 200_000_000
 CASES: tuple[tuple[int, int, dict[str, Any]], ...] = (  # width, height, parameters of the node
     (640, 480, {}),
     (640, 480, {"qos_overrides./image.subscription.reliability": "best_effort"}),
@@ -68,7 +68,7 @@ def node_figures(
 ) -> dict[str, Any]:
     """Frames sent, poses published and milliseconds of one case."""
     raw = settings.get("image_transport", "raw") == "raw"
-    drive = enlarged(scratch / "drive", (width, height))
+    drive = enlarged(scratch / "drive", FRAMES, (width, height))
     dataset_to_bag(drive, scratch / "bag", raw=raw, show_progress=False)
     options = NodeOptions(rate=1.0, parameters=settings)
     run = run_node_on_bag(scratch / "bag", map_dir, MODEL, options)
@@ -103,15 +103,3 @@ def loop_ms(map_dir: Path, size: tuple[int, int] = CASES[0][:2]) -> float:
         (localized,) = pipeline.process([Shot(frame)])
         times.append(localized.answer.timings_ms["total"])
     return float(np.median(times[2:]))
-
-
-def enlarged(directory: Path, size: tuple[int, int], period_ns: int = PERIOD_NS) -> Dataset:
-    """The mapping drive's first frames in that size (width, height); at 5 Hz by default."""
-    reference = Dataset(DATA / "reference")
-    with DatasetWriter(directory, DatasetInfo("enlarged", reference.info.cameras)) as writer:
-        for index, record in enumerate(reference.records[:FRAMES]):
-            large = cv2.resize(image.read(reference.path(record)), size)
-            jpeg = cv2.imencode(".jpg", cv2.cvtColor(large, cv2.COLOR_RGB2BGR))[1].tobytes()
-            stamp_ns = reference.records[0].stamp_ns + index * period_ns
-            writer.add(jpeg, stamp_ns, "front", record.domain, record.map_from_camera)
-    return Dataset(directory)

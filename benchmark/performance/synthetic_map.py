@@ -47,18 +47,18 @@ class Condition:
     mean: NDArray[Any]  # coordinates [d]
     gain: NDArray[Any]  # of the image's offset in the query's [d]
     noise: NDArray[Any]  # what the regression left of n real queries [n, d]
-    stretch: float = 1.0
+    stretch: float = 1.0  # of the noise
 
 
 @dataclass(frozen=True)
 class World:
-    """Statistics of a map [d] and of queries on it. axes: orthonormal rows [d, d]."""
+    """Statistics of a map and of queries on it."""
 
-    mean: NDArray[Any]
-    axes: NDArray[Any]
+    mean: NDArray[Any]  # coordinates [d]
+    axes: NDArray[Any]  # orthonormal rows [d, d]
     spread: NDArray[Any]  # standard deviations along the axes
     memory: NDArray[Any]  # correlations of neighbouring images along the axes
-    length: float
+    length: float  # mean of the descriptors'
     conditions: tuple[Condition, ...] = ()
 
 

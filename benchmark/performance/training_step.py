@@ -41,12 +41,12 @@ STEPS_TO_PEAK = 2  # the second step holds gradients and Adam's moments
 
 @dataclass(frozen=True)
 class Form:
-    """One row of a table: how a step is done. `batch`: images of each of the two domains."""
+    """One row of a table: how a step is done."""
 
     label: str
     network: NetworkConfig
-    batch: int
-    naive: bool = False
+    batch: int  # images of each of the two domains
+    naive: bool = False  # the straightforward form
     contrastive: bool = False  # on true pairs, in place of the fine stage's losses
     cached: bool = True  # further negatives: features of recent steps
     fresh: tuple[int, int] = (GROUP - 1, GROUP - 1)  # else that many images of either domain

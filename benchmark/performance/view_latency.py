@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.machine import load
-from benchmark.performance.node_latency import enlarged
+from benchmark.performance.map_building import enlarged
+from benchmark.performance.node_latency import FRAMES
 from demo.drives import MODEL, make_map
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
@@ -56,7 +57,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_map(root / "map")
-        drive = enlarged(root / "drive", SIZE, PERIOD_NS)
+        drive = enlarged(root / "drive", FRAMES, SIZE, PERIOD_NS)
         dataset_to_bag(drive, root / "bag", raw=True, show_progress=False)
         times: dict[str, list[list[float]]] = {ALONE: [], WATCHED: []}
         modes: list[tuple[str, Callable[[], AbstractContextManager[None]]]] = [

@@ -66,16 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """One drift. errors: absolute trajectory error (metres) by row of the table; tracks: some of
-    the trajectories; detected, wrong: numbers of loop closures by kind; own: the verified ones of
-    the drive with itself; relative_poses: their accuracy, by row."""
+    """What one drift gave."""
 
-    errors: dict[str, float]
-    tracks: dict[str, list[Transform]]
-    detected: dict[str, int]
-    wrong: dict[str, int]
-    own: list[LoopClosure]
-    relative_poses: dict[str, dict[str, float]]
+    errors: dict[str, float]  # absolute trajectory error by row of the table [m]
+    tracks: dict[str, list[Transform]]  # trajectories that are drawn
+    detected: dict[str, int]  # loop closures by kind
+    wrong: dict[str, int]  # wrong ones among them
+    own: list[LoopClosure]  # verified ones of the drive with itself
+    relative_poses: dict[str, dict[str, float]]  # accuracy by row
 
 
 def measure(drive: EncodedDrive, seed: int) -> Measured:

@@ -36,12 +36,12 @@ MOUNT = ["unshare", "-Urm", "sh", "-c"]
 
 @dataclass
 class Full:
-    """What became of a command. sizes: of the disks [KiB]. needed: by the output [KiB]."""
+    """What became of a command."""
 
     name: str
-    needed: int = 0
-    sizes: list[int] = field(default_factory=list)
-    line: str = ""
+    needed: int = 0  # by the output [KiB]
+    sizes: list[int] = field(default_factory=list)  # of the disks [KiB]
+    line: str = ""  # of the error
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 

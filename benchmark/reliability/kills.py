@@ -40,12 +40,12 @@ FOREIGN = {"mine.txt": "beside the output", "out.part.bak": "nearly its name"}
 
 @dataclass
 class Killed:
-    """What became of a command. finished: runs that ended before they could be killed."""
+    """What became of a command."""
 
     name: str
     kills: int = 0
-    finished: int = 0
-    outputs: int = 0
+    finished: int = 0  # runs that ended before they could be killed
+    outputs: int = 0  # that were complete
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 

@@ -74,13 +74,13 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of images: in all, of the warm-up, and between reloads, jumps and samples."""
+    """Numbers of images."""
 
-    images: int
+    images: int  # in all
     warm_up: int
-    reload: int = 60 * HZ
-    jump: int = 130 * HZ
-    sample: int = 5 * HZ
+    reload: int = 60 * HZ  # between two reloads
+    jump: int = 130 * HZ  # between two jumps of the clock
+    sample: int = 5 * HZ  # between two samples
 
     @classmethod
     def of(cls, minutes: float) -> Plan:
@@ -96,32 +96,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sample:
-    """The node's process after so many images: resident memory, of it without files [MiB]."""
+    """The node's process after so many images."""
 
-    images: int
-    seconds: float
-    resident: float
-    anonymous: float
+    images: int  # sent
+    seconds: float  # since the first
+    resident: float  # memory [MiB]
+    anonymous: float  # memory without files [MiB]
     threads: int
-    descriptors: int
-    answered: int
-    dropped: int
+    descriptors: int  # of open files
+    answered: int  # images
+    dropped: int  # images
 
 
 @dataclass
 class Run:
-    """What a soak has measured. answers: their number by stamp [ns] of the image sent. foreign:
-    answers to images that were not sent. reloads: reason of each failure, empty of a success.
-    ended: why it ended early."""
+    """What a soak has measured."""
 
     plan: Plan
     samples: list[Sample] = field(default_factory=list)
-    answers: dict[int, int] = field(default_factory=dict)
-    foreign: int = 0
-    reloads: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
+    answers: dict[int, int] = field(default_factory=dict)  # number by stamp [ns] of the image sent
+    foreign: int = 0  # answers to images that were not sent
+    reloads: list[str] = field(default_factory=list)  # reason of each failure; empty: a success
+    counts: dict[str, int] = field(default_factory=dict)  # of the node's diagnostics
     interrupted: bool = False
-    ended: str = ""
+    ended: str = ""  # why it ended early
 
     @property
     def unaccounted(self) -> int:

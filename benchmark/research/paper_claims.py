@@ -23,15 +23,14 @@ LINKS = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A paper's claim and where its test is stored: section, keys of [gain, outcome] in its
-    results, factor of the gain to points; or why it cannot be tested."""
+    """A paper's claim, and where its test is stored or why there is none."""
 
     paper: str
     claim: str
     section: str = ""
-    keys: tuple[str, ...] = ()
-    factor: float = 1.0
-    why: str = ""
+    keys: tuple[str, ...] = ()  # of [gain, outcome] in the section's results
+    factor: float = 1.0  # of the gain to points
+    why: str = ""  # it cannot be tested
 
 
 def _ablation(claim: str, row: str, other: str) -> Claim:
