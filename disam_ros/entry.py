@@ -2,12 +2,13 @@
 """Start of every executable: a signal while its libraries load ends it in one line.
 
 Loading takes seconds, in which Python would answer a signal with a traceback or not at all. Thus
-this module imports only modules that Python itself has loaded.
+this module imports only modules that load at once.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from functools import partial
@@ -24,19 +25,25 @@ WORDS: dict[int, str] = {  # signals that end a program
     signal.SIGTERM: "terminated",
     signal.SIGHUP: "terminal closed",
 }
+MEMORY = 2 << 30  # bytes of address space that libraries, a model and their threads take (1.4 GiB)
+DESCRIPTORS = 256  # open files that a node with its middleware, maps and a page may need
 
 
 def start(name: str) -> int:
     """Loads an executable of MODULES and runs it. Returns its exit status.
 
     A signal before it runs ends the process with 128 and its number as status, as a shell would
-    report it. Ignored signals stay ignored. A ConfigError while it loads, such as a missing
-    middleware, is one line and status 1. Into a file or a pipe progress bars are written every ten
-    seconds only, unless TQDM_MININTERVAL says otherwise.
+    report it. Ignored signals stay ignored. Too little memory or too few open files (ulimit), or a
+    ConfigError while it loads, such as a missing middleware, is one line and status 1. Into a file
+    or a pipe progress bars are written every ten seconds only, unless TQDM_MININTERVAL says
+    otherwise.
     """
     if name not in MODULES:
         print(f"{name} is no executable; expected one of {', '.join(MODULES)}", file=sys.stderr)
         return 2
+    if fault := _limits_fault():
+        print(f"{name}: {fault}", file=sys.stderr)
+        return 1
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of OpenMP's threads, see device.py
@@ -74,6 +81,24 @@ def signal_of(end: KeyboardInterrupt) -> int:
     The exit status is 128 more, as a shell would report it.
     """
     return int(end.args[0]) if end.args else int(signal.SIGINT)
+
+
+def _limits_fault() -> str:
+    """Describes a limit of this process under which libraries fail or hang; empty: none."""
+    memory, descriptors = (
+        resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
+    )
+    if resource.RLIM_INFINITY != memory < MEMORY:
+        return (
+            f"the address space is limited to {memory >> 20} MiB, expected {MEMORY >> 20} MiB or "
+            "more: raise it (ulimit -v unlimited, LimitAS= of a service)"
+        )
+    if resource.RLIM_INFINITY != descriptors < DESCRIPTORS:
+        return (
+            f"open files are limited to {descriptors}, expected {DESCRIPTORS} or more: raise it "
+            f"(ulimit -n 1024, LimitNOFILE= of a service)"
+        )
+    return ""
 
 
 def _end(name: str, signum: int, frame: FrameType | None) -> None:

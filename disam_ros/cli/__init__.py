@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, fault = 1, _fault_of_system(error)
     except ModuleNotFoundError as error:
         status, fault = 1, _missing_package(error)
+    except MemoryError as error:
+        status, fault = 1, f"out of memory: {error}; free some, or raise its limit (ulimit -v)"
     return report(status, fault)
 
 
