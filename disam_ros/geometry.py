@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from disam_ros.errors import GeometryError
 
 # Optical camera axes (x right, y down, z forward) seen from body axes (x forward, y left, z up).
+TINY = 1e-9  # sine or angle [rad] below which a rotation vector is proportional to the quaternion
+CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
@@ -34,8 +37,8 @@ class Transform:
                 f"expected translation [3] and quaternion [4], got {list(translation.shape)} "
                 f"and {list(quaternion.shape)}"
             )
-        norm = np.linalg.norm(quaternion)
-        if not (np.isfinite(translation).all() and np.isfinite(norm)) or abs(norm - 1.0) > 1e-2:
+        norm = math.sqrt(quaternion @ quaternion)
+        if not (np.isfinite(translation).all() and abs(norm - 1.0) <= 1e-2):
             raise GeometryError(
                 f"expected finite metres and a unit quaternion x y z w, got translation "
                 f"{translation.tolist()} and quaternion {quaternion.tolist()}; check its source"
@@ -78,42 +81,87 @@ class Transform:
     @property
     def rotation(self) -> NDArray[np.float64]:
         """Rotation matrix [3, 3]."""
-        matrix: NDArray[np.float64] = self._turn.as_matrix()
-        return matrix
+        return self._matrix.copy()
 
     @cached_property
-    def _turn(self) -> Rotation:
-        """The rotation, made once: checking a quaternion takes longer than turning by it."""
-        return Rotation.from_quat(self.quaternion)
+    def _matrix(self) -> NDArray[np.float64]:
+        """Rotation matrix [3, 3], made once."""
+        matrix: NDArray[np.float64] = Rotation.from_quat(self.quaternion).as_matrix()
+        return matrix
 
     def __matmul__(self, other: Transform) -> Transform:
         """`a_from_b @ b_from_c` is `a_from_c`."""
         return Transform(
-            self.translation + self._turn.apply(other.translation),
-            (self._turn * other._turn).as_quat(),
+            self.translation + turned(self.quaternion, other.translation),
+            multiplied(self.quaternion, other.quaternion),
         )
 
     def inverse(self) -> Transform:
         """Return `b_from_a`."""
-        back = self._turn.inv()
-        return Transform(-back.apply(self.translation), back.as_quat())
+        back = self.quaternion * CONJUGATE
+        return Transform(-turned(back, self.translation), back)
+
+
+def multiplied(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply quaternions [..., 4], x y z w: first the turn b, then a."""
+    products = a[..., :, None] * b[..., None, :]
+    result: NDArray[np.float64] = products.reshape(*products.shape[:-2], 16) @ _PRODUCT
+    return result
+
+
+def turned(quaternions: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn points [..., 3] by unit quaternions [..., 4]."""
+    pure = np.zeros((*points.shape[:-1], 4))
+    pure[..., :3] = points
+    return multiplied(multiplied(quaternions, pure), quaternions * CONJUGATE)[..., :3]
+
+
+def rotation_vectors(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation vectors [..., 3] [rad] of unit quaternions [..., 4], of at most half a turn."""
+    axes, cosines = quaternions[..., :3], quaternions[..., 3:]
+    sines = np.sqrt((axes * axes).sum(-1, keepdims=True))
+    angles = 2.0 * np.arctan2(sines, np.abs(cosines))
+    scales = np.where(sines > TINY, angles / np.maximum(sines, TINY), 2.0)
+    return np.where(cosines < 0, -scales, scales) * axes
+
+
+def quaternions_of(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit quaternions [..., 4] of rotation vectors [..., 3] [rad]."""
+    angles = np.sqrt((vectors * vectors).sum(-1, keepdims=True))
+    scales = np.where(angles > TINY, np.sin(angles / 2) / np.maximum(angles, TINY), 0.5)
+    return np.concatenate([scales * vectors, np.cos(angles / 2)], axis=-1)
 
 
 def compose(a_from_b: NDArray[np.float64], b_from_c: Transform) -> NDArray[np.float64]:
     """Compose many poses at once: [N, 7] → `a_from_c` [N, 7], tx ty tz qx qy qz qw."""
-    rotations = Rotation.from_quat(a_from_b[:, 3:])
-    positions = a_from_b[:, :3] + rotations.apply(b_from_c.translation)
-    return np.hstack([positions, (rotations * Rotation.from_quat(b_from_c.quaternion)).as_quat()])
+    turns, moves = a_from_b[:, 3:], np.broadcast_to(b_from_c.translation, (len(a_from_b), 3))
+    positions = a_from_b[:, :3] + turned(turns, moves)
+    return np.hstack([positions, multiplied(turns, b_from_c.quaternion)])
 
 
 def distance(a: Transform, b: Transform) -> tuple[float, float]:
     """Distance [m] and rotation angle [deg] between two poses in one frame."""
     metres = float(np.linalg.norm(a.translation - b.translation))
-    relative = Rotation.from_quat(a.quaternion).inv() * Rotation.from_quat(b.quaternion)
-    return metres, float(np.degrees(relative.magnitude()))
+    relative = rotation_vectors(multiplied(a.quaternion * CONJUGATE, b.quaternion))
+    return metres, float(np.degrees(np.linalg.norm(relative)))
 
 
 def interpolate(a: Transform, b: Transform, share: float) -> Transform:
     """Pose at a share (0…1) of the way from a to b: linear in translation, slerp in rotation."""
     turn = Slerp([0.0, 1.0], Rotation.from_quat(np.stack([a.quaternion, b.quaternion])))
     return Transform((1 - share) * a.translation + share * b.translation, turn(share).as_quat())
+
+
+def _product_table() -> NDArray[np.float64]:
+    """Matrix [16, 4] from the products of the components of two quaternions to their product."""
+    table = np.zeros((4, 4, 4))
+    x, y, z, w = range(4)
+    for axis, (second, third) in ((x, (y, z)), (y, (z, x)), (z, (x, y))):
+        table[w, axis, axis] = table[axis, w, axis] = 1.0
+        table[second, third, axis], table[third, second, axis] = 1.0, -1.0
+        table[axis, axis, w] = -1.0
+    table[w, w, w] = 1.0
+    return table.reshape(16, 4)
+
+
+_PRODUCT = _product_table()

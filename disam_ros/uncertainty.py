@@ -11,10 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import (
+    CONJUGATE,
+    Transform,
+    multiplied,
+    quaternions_of,
+    rotation_vectors,
+)
 
 MAX_VARIANCE = 1e9  # nav2 refuses a covariance element above
 MIN_EIGENVALUE = 0.01  # of the published correlation matrix
@@ -73,8 +78,8 @@ def offset(truth: Transform, answer: Transform) -> NDArray[np.float64]:
     Order x y z rotX rotY rotZ: metres, and the rotation vector [rad] that turns the answer into the
     truth. Covariances [6, 6] are of these errors.
     """
-    turn = Rotation.from_quat(truth.quaternion) * Rotation.from_quat(answer.quaternion).inv()
-    return np.concatenate([truth.translation - answer.translation, turn.as_rotvec()])
+    turn = rotation_vectors(multiplied(truth.quaternion, answer.quaternion * CONJUGATE))
+    return np.concatenate([truth.translation - answer.translation, turn])
 
 
 def offsets(truths: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,14 +87,14 @@ def offsets(truths: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArra
 
     truths: [M, 7] tx ty tz qx qy qz qw. answers: [M, 7], or [1, 7] for one answer to all.
     """
-    turns = Rotation.from_quat(truths[:, 3:]) * Rotation.from_quat(answers[:, 3:]).inv()
-    return np.hstack([truths[:, :3] - answers[:, :3], turns.as_rotvec()])
+    turns = rotation_vectors(multiplied(truths[:, 3:], answers[:, 3:] * CONJUGATE))
+    return np.hstack([truths[:, :3] - answers[:, :3], turns])
 
 
 def retract(pose: Transform, step: NDArray[np.float64]) -> Transform:
     """Step on the manifold: the pose whose `offset` from `pose` is `step` [6]."""
-    turned = Rotation.from_rotvec(step[3:]) * Rotation.from_quat(pose.quaternion)
-    return Transform(pose.translation + step[:3], turned.as_quat())
+    turn = multiplied(quaternions_of(step[3:]), pose.quaternion)
+    return Transform(pose.translation + step[:3], turn)
 
 
 def cross_matrices(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,9 +3,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform, compose, distance
+from disam_ros.geometry import (
+    CONJUGATE,
+    Transform,
+    compose,
+    distance,
+    multiplied,
+    quaternions_of,
+    rotation_vectors,
+    turned,
+)
 
 numbers = st.lists(st.floats(-3, 3), min_size=6, max_size=6)
 
@@ -54,3 +64,26 @@ def test_a_transform_of_a_read_only_array_can_be_used_and_keeps_its_values():
 def test_what_is_no_rigid_transform_is_refused(translation, quaternion):
     with pytest.raises(GeometryError):
         Transform(np.array(translation), np.array(quaternion))
+
+
+def rotations(count: int = 200) -> Rotation:
+    """Random rotations, half a turn and tiny ones among them."""
+    vectors = np.random.default_rng(3).standard_normal((count, 3))
+    vectors[:20] *= 1e-10
+    vectors[20:40] *= np.pi / np.linalg.norm(vectors[20:40], axis=1, keepdims=True)
+    vectors[40] = 0.0
+    return Rotation.from_rotvec(vectors)
+
+
+def test_quaternions_multiply_turn_and_become_rotation_vectors_as_scipys_do():
+    a, b = rotations(), rotations()[::-1]
+    points = np.random.default_rng(4).standard_normal((len(a), 3))
+    assert np.allclose(multiplied(a.as_quat(), b.as_quat()), (a * b).as_quat(), atol=1e-14)
+    assert np.allclose(turned(a.as_quat(), points), a.apply(points), atol=1e-13)
+    vectors = rotation_vectors((a * b).as_quat())
+    assert np.allclose(vectors, (a * b).as_rotvec(), atol=1e-13)
+    for sign in (1.0, -1.0):  # both are one turn
+        again = Rotation.from_quat(quaternions_of(rotation_vectors(sign * a.as_quat())))
+        assert (again * a.inv()).magnitude().max() < 1e-7
+    assert np.allclose(quaternions_of(points), Rotation.from_rotvec(points).as_quat(), atol=1e-14)
+    assert np.array_equal(multiplied(a.as_quat(), a.as_quat() * CONJUGATE)[40], [0, 0, 0, 1])

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 from scipy.special import expit, softmax
 
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, multiplied, quaternions_of
 from disam_ros.mapping.spacing import next_rows
 from disam_ros.uncertainty import offsets, retract
 
@@ -187,8 +186,8 @@ class Curve:
 
 def _retracted(poses: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """`retract` of many poses [M, 7] at once."""
-    turned = Rotation.from_rotvec(steps[:, 3:]) * Rotation.from_quat(poses[:, 3:])
-    return np.hstack([poses[:, :3] + steps[:, :3], turned.as_quat()])
+    turns = multiplied(quaternions_of(steps[:, 3:]), poses[:, 3:])
+    return np.hstack([poses[:, :3] + steps[:, :3], turns])
 
 
 def _lengths(steps: NDArray[np.float64]) -> NDArray[np.float64]:
