@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from benchmark.machine import circumstances
 from benchmark.pages import stored
 from benchmark.research.page import PAGE
-from disam_ros.errors import ModelError
+from disam_ros.errors import ConfigError, DisamError, ModelError
 from disam_ros.files.writing import write_json
 from training.disam.averaging import interpolated
 from training.disam.config import TrainConfig
@@ -69,6 +70,11 @@ class Experiment(Generic[Config]):
 
         return keep(self.folder(row, seed) / self.kept, trained)
 
+    def read(self, row: str, seed: int) -> dict[str, Any] | None:
+        """Returns the figures of a finished run; None: there are none yet."""
+        file = self.folder(row, seed) / self.kept
+        return self.figures(row, seed) if file.exists() else None
+
     def runs(self, seeds: Sequence[int]) -> Iterator[tuple[str, int]]:
         """Yields rows and seeds in the order in which they are trained."""
         often = [row for row in self.rows if row not in self.once]
@@ -79,19 +85,24 @@ class Experiment(Generic[Config]):
     def measure(self, seeds: Sequence[int], finished: bool = False) -> tuple[Rows, list[str]]:
         """Returns the figures of all runs, and the names of those that have none.
 
-        finished: nothing is trained. A run whose model needs missing weights is left out.
+        finished: nothing is trained. A run whose model needs missing weights is left out. Raises
+        ConfigError where no run has figures.
         """
         figures: Rows = {row: {} for row in self.rows}
         missing, runs = [], list(self.runs(seeds))
         for number, (row, seed) in enumerate(runs, 1):
             print(f"{self.name} {number}/{len(runs)}: {row}, seed {seed}", flush=True)
             try:
-                if finished and not (self.folder(row, seed) / self.kept).exists():
-                    missing.append(f"{row}, seed {seed}")
-                else:
-                    figures[row][str(seed)] = self.figures(row, seed)
+                result = (self.read if finished else self.figures)(row, seed)
             except ModelError as error:
                 missing.append(f"{row}, seed {seed}: {error}")
+                continue
+            if result is None:
+                missing.append(f"{row}, seed {seed}")
+            else:
+                figures[row][str(seed)] = result
+        if not any(figures.values()):
+            raise ConfigError(f"{self.root}: no run of these seeds has figures; {missing[0]}")
         return {row: by_seed for row, by_seed in figures.items() if by_seed}, missing
 
 
@@ -165,7 +176,7 @@ def claimed(better: Sequence[float], other: Sequence[float]) -> list[Any]:
 
 
 def main(name: str, argv: Sequence[str] | None = None) -> int:
-    """Measures a section. Returns the exit code: STOPPED after Ctrl-C.
+    """Measures a section. Returns the exit code: STOPPED after Ctrl-C, 1 after an error.
 
     The page is written with all seeds or on request; the figures of some seeds are printed.
     """
@@ -184,6 +195,9 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         print(f"{stopped}; the same command goes on")
         return STOPPED
+    except DisamError as error:
+        print(error, file=sys.stderr)
+        return 1
     if arguments.seeds and not arguments.write:
         PAGE.show(name, results)
         return 0

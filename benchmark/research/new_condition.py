@@ -67,11 +67,10 @@ def measure(
         judge = Judge(recipe_for(condition), condition, partial(town_queries, data=data))
         study = arms(judge, condition, runs, data)
         results[condition] = judge.figures(study, seeds, finished)
-    translation, _ = town_translation(runs, data).measure([0], finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
-        "translation": translation.get(TRANSLATED, {}).get("0"),
+        "translation": town_translation(runs, data).read(TRANSLATED, 0),
         "conditions": results,
     }
 

@@ -57,7 +57,6 @@ def measure(
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, NIGHT, partial(night_tiles, data=data))
     results = judge.figures(arms(judge, runs, data), seeds, finished)
-    translation, _ = webcam_translation(runs, data).measure([0], finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
@@ -65,7 +64,7 @@ def measure(
         "cameras": len(cameras(data)),
         "queries": len(judge.validation.images[NIGHT]),
         "shift": SHIFT,
-        "translation": translation.get(TRANSLATED, {}).get("0"),
+        "translation": webcam_translation(runs, data).read(TRANSLATED, 0),
         **results,
     }
 

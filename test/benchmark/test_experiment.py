@@ -69,6 +69,8 @@ def test_what_is_not_trained_or_has_no_weights_is_named_and_left_out(tmp_path):
     def missing(row, seed):
         raise ModelError("no weights")
 
+    with pytest.raises(ConfigError, match="no run of these seeds has figures; a, seed 0"):
+        study(tmp_path).measure([0], finished=True)
     keep(tmp_path, "b-0")
     rows, unfinished = study(tmp_path).measure([0], finished=True)
     assert rows == {"b": {"0": {"run": "b-0"}}} and unfinished == ["a, seed 0"]
@@ -103,6 +105,8 @@ def test_the_page_is_written_with_all_seeds_and_an_interruption_goes_on_later(mo
     kept, shown = [], []
 
     def measure(seeds, finished):
+        if seeds == [8]:
+            raise ConfigError("nothing is trained")
         if seeds == [9]:
             raise Interrupted("stopped after step 7", 2)
         return {"seeds": list(seeds), "finished": finished}
@@ -118,5 +122,6 @@ def test_the_page_is_written_with_all_seeds_and_an_interruption_goes_on_later(mo
     assert experiment.main("x", ["1", "--write"]) == 0
     assert shown == [{"seeds": [1], "finished": False}]
     assert kept == [{"seeds": [0, 1], "finished": False}, {"seeds": [1], "finished": True}]
-    assert experiment.main("x", ["9"]) == STOPPED
-    assert "step 7; the same command goes on" in capsys.readouterr().out
+    assert experiment.main("x", ["9"]) == STOPPED and experiment.main("x", ["8"]) == 1
+    said = capsys.readouterr()
+    assert "step 7; the same command goes on" in said.out and "nothing is trained" in said.err
