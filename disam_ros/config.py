@@ -14,6 +14,8 @@ from disam_ros.settings import setting
 
 BACKENDS = ("auto", "torch", "onnx", "onnx-int8")  # runtimes of the encoders (models/backend.py)
 
+RETRIEVALS = ("tolerant", "paper")
+
 FIX_DEVIATION = 5.0  # of a fix whose covariance is unknown, 1 σ in east and in north [m]
 
 LOCAL_FEATURES = ("auto", "sift", "orb", "xfeat", "aliked")  # for geometric verification
@@ -33,8 +35,17 @@ def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 36
 class DescriptorConfig:
     """Descriptors of a map (models/descriptor.py). Part of a map's identity."""
 
+    retrieval: str = setting(
+        "tolerant",
+        "how images are compared; tolerant: pooled features, centred, over shifts of the view; "
+        "paper: DISAM's, whole features, by Eq. 16 and the cosine of N = 3, for its checkpoints",
+        choices=RETRIEVALS,
+    )
     coarse_grid: int = setting(
-        8, "cells along the longer side that coarse features are pooled to", minimum=1, maximum=256
+        8,
+        "cells along the longer side that coarse features are pooled to; not of retrieval paper",
+        minimum=1,
+        maximum=256,
     )
     coarse_size: int = setting(
         512,
@@ -43,8 +54,16 @@ class DescriptorConfig:
         maximum=4096,
     )
     fine_grid: int = setting(
-        16, "cells along the longer side that fine features are pooled to", minimum=1, maximum=256
+        16,
+        "cells along the longer side that fine features are pooled to; not of retrieval paper",
+        minimum=1,
+        maximum=256,
     )
+
+    @property
+    def as_in_paper(self) -> bool:
+        """Whether features are compared as the paper does: whole, unshifted and uncentred."""
+        return self.retrieval == "paper"
 
 
 @dataclass
@@ -192,7 +211,8 @@ class LocalizerConfig:
     )
     candidates: int = setting(
         50,
-        "map images from the coarse search that are re-ranked by fine similarity (DISAM: N = 3)",
+        "map images from the coarse search that are re-ranked by fine similarity; 3 on maps of "
+        "retrieval paper",
         minimum=1,
         maximum=1000,
     )

@@ -47,6 +47,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_config(build, "map_builder")
     for name in ("domain", "keyframe_distance", "keypoints", "field_of_view"):
         add_setting(build, MapBuilderConfig, name, unset=AS_CONFIGURED)
+    add_setting(build, MapBuilderConfig, "descriptor.retrieval", unset=AS_CONFIGURED)
     add_bag_options(build)
     add_trajectory(build)
     add_setting(build, MapBuilderNodeConfig, "device")

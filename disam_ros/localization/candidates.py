@@ -22,7 +22,8 @@ from disam_ros.mapping.fine_rows import FineRows
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.arrays import as_numpy
-from disam_ros.models.similarity import ShiftedFeatures, Shifts, activation_map, sub_cell_shifts
+from disam_ros.models.descriptor import shifts_of
+from disam_ros.models.similarity import ShiftedFeatures, activation_map, sub_cell_shifts
 from disam_ros.uncertainty import TEMPERATURE
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
@@ -56,7 +57,8 @@ class CandidateSearch:
             rows = place_map.rows_of(camera)
             self._rows[camera] = rows
             codes, path = _select(place_map.coarse, rows), place_map.index_path(camera)
-            self._index[camera] = open_index(codes, place_map.steps, device, path)
+            whole = place_map.header.descriptor.as_in_paper
+            self._index[camera] = open_index(codes, place_map.steps, device, path, whole)
 
     def rows_of(self, camera: str) -> NDArray[np.int64]:
         """Rows of the map. Raises MapError for a camera that it lacks."""
@@ -129,14 +131,15 @@ class CandidateSearch:
 
 
 class Reranker:
-    """Fine similarity of a query with map images: the maximum over shifts of the feature map.
+    """Fine similarity of a query with map images: the maximum over shifts of the feature map, the
+    plain cosine on maps of the paper's retrieval.
 
     shape: (C, h, w) of the fine descriptors.
     """
 
     def __init__(self, place_map: PlaceMap, shape: tuple[int, int, int], device: str) -> None:
         self._map, self._shape = place_map, shape
-        self._shifts = Shifts.of_grid(*shape[1:])
+        self._shifts = shifts_of(shape, place_map.header.descriptor)
         self._fine = FineRows(place_map.fine, device)
         self._background: dict[tuple[str, ...], Any] = {}  # features by cameras, and their ends
 

@@ -21,6 +21,7 @@ from disam_ros.device import CPU, Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import Transform
+from disam_ros.image import resized_bicubic
 from disam_ros.localization.answer import Answer, Belief, Candidates
 from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import CandidateSearch, Reranker, Shortlist
@@ -34,12 +35,18 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.arrays import as_numpy, concatenate, on_device
 from disam_ros.models.backend import select_backend
 from disam_ros.models.cuda.fallback import leave_device
-from disam_ros.models.descriptor import descriptor_shapes, fine_descriptor, shifted_descriptors
+from disam_ros.models.descriptor import (
+    descriptor_shapes,
+    fine_descriptor,
+    shifted_descriptors,
+    shifts_of,
+)
 from disam_ros.models.model import Model, load_model
 from disam_ros.models.similarity import unit_rows
 from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 KEPT_MATCHES = 64  # cameras whose view matches are kept
+PAPER_CANDIDATES = 3  # N of the paper's retrieval
 
 
 class PoseEstimate(NamedTuple):
@@ -90,7 +97,8 @@ class Localizer:
         self._mean = on_device(self.map.mean[:, None, None], device)
         self._projection = self.map.projection(self.model.projection)
         # On a CPU the projection computes; it needs less memory and time than a product of floats.
-        self._directions = None if device == CPU else on_device(self._projection.matrix, device)
+        cpu = device == CPU or self._projection.whole
+        self._directions = None if cpu else on_device(self._projection.matrix, device)
         self._search = CandidateSearch(self.map, device)
         self._reranker = Reranker(self.map, self._shapes["fine"], device)
 
@@ -156,11 +164,15 @@ class Localizer:
         watch = watch or Stopwatch()
         matches = [self.view_matches(frame.camera, frame.lens) for frame in frames]
         views = [frame.seen_as(best[0].mapped) for frame, best in zip(frames, matches, strict=True)]
-        images = self.backend.prepare([view.image for view in views])
+        config, pixels = self.map.header.descriptor, [view.image for view in views]
+        if config.as_in_paper:
+            pixels = [
+                resized_bicubic(image, self.model.network.image_size[::-1]) for image in pixels
+            ]
+        images = self.backend.prepare(pixels)
         watch.lap("preprocess", self.device)
         z_coarse, z_fine = self.backend.encode(domain.name, images)
         watch.lap("encode", self.device)
-        config = self.map.header.descriptor
         shifted = [
             shifted_descriptors(z_coarse[k : k + 1], config, self._visible(view, "coarse"))
             for k, view in enumerate(views)
@@ -177,6 +189,7 @@ class Localizer:
                     fine=fine - self._mean,
                     seen=self._visible(view, "fine"),
                     view_matches=matches[k],
+                    shifts=shifts_of(self._shapes["fine"], config),
                 )
             )
         watch.lap("describe", self.device)
@@ -185,7 +198,7 @@ class Localizer:
     def _project(self, rows: Any) -> NDArray[np.float32]:
         """Projects coarse descriptors [n, D] on the device to unit vectors [n, d] on the CPU."""
         if self._directions is None:
-            return self._projection.project(rows)
+            return self._projection.project(as_numpy(rows))
         return as_numpy(unit_rows(rows @ self._directions.T))
 
     def _visible(self, frame: Frame, stage: str) -> NDArray[np.float32] | None:
@@ -218,9 +231,13 @@ class Localizer:
     def search(
         self, query: Query, config: LocalizerConfig, prior: PositionPrior | None = None
     ) -> Shortlist:
-        """Coarse retrieval: `config.candidates` map images, and the best of those near a prior."""
-        ratio = config.prior.outlier_ratio
-        return self._search.search(query.cameras, query.shifted, config.candidates, prior, ratio)
+        """Coarse retrieval: `config.candidates` map images, and the best of those near a prior.
+
+        On a map of the paper's retrieval PAPER_CANDIDATES of them.
+        """
+        ratio, in_paper = config.prior.outlier_ratio, self.map.header.descriptor.as_in_paper
+        count = PAPER_CANDIDATES if in_paper else config.candidates
+        return self._search.search(query.cameras, query.shifted, count, prior, ratio)
 
     def rerank(self, query: Query, shortlist: Shortlist) -> Candidates:
         """Re-ranking: candidates by decreasing fine similarity."""

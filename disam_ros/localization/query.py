@@ -55,7 +55,8 @@ class Query:
     array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
     0 [h, w]; None: all. compared: by row of the map, the fine similarity and the shift (x, y) that
     `Reranker.compare` found, float32 [3]: each map image is compared once. view_matches: the map
-    cameras that it is compared with, best first.
+    cameras that it is compared with, best first. shifts: over which it is compared; None: those of
+    its grid.
     """
 
     frame: Frame
@@ -65,6 +66,7 @@ class Query:
     seen: NDArray[np.float32] | None = field(default=None, repr=False)
     compared: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     view_matches: Sequence[ViewMatch] = ()
+    shifts: Shifts | None = None
 
     @property
     def coarse(self) -> NDArray[np.float32]:
@@ -75,7 +77,7 @@ class Query:
     @cached_property
     def moved(self) -> ShiftedFeatures[Any]:
         """The feature map with all its shifts, made once for all comparisons."""
-        shifts = Shifts.of_grid(*self.fine.shape[-2:])
+        shifts = self.shifts or Shifts.of_grid(*self.fine.shape[-2:])
         return ShiftedFeatures.of(self.fine[None], shifts, self.seen)
 
     @property

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -31,8 +32,11 @@ from disam_ros.mapping.views import MapViews
 from disam_ros.mapping.writer import MapWriter
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
+from disam_ros.models.similarity import Shifts
 
 logger = logging.getLogger(__name__)
+MOST_SHIFTED = 2**30  # of a query's fine features with all their shifts [bytes]
+PRODUCTS_PER_MS = 7e6  # multiplications of a CPU core, measured at 32x64x64 features
 LOST = (
     "Of a bag, disam doctor BAG lists its sources of poses: --pose-topic and --trajectory choose, "
     "--max-pose-gap SECONDS bridges longer gaps"
@@ -65,8 +69,13 @@ def build_map(
 
 
 def write_indices(place_map: PlaceMap) -> list[Path]:
-    """Write the inverted file of each camera with more than FLAT images. Returns their paths."""
-    written = []
+    """Write the inverted file of each camera with more than FLAT images. Returns their paths.
+
+    There is none of whole descriptors, which are all compared.
+    """
+    written: list[Path] = []
+    if place_map.header.descriptor.as_in_paper:
+        return written
     for camera in place_map.cameras():
         rows = place_map.rows_of(camera)
         if len(rows) > FLAT:
@@ -119,8 +128,10 @@ class MapBuilder:
         makers = row_makers(config, info.cameras, device)
         keypoints = makers.get(FILE)
         shapes = descriptor_shapes(model.network, config.descriptor)
-        _warn_of_pooling(model.network.feature_size, shapes["fine"], config.descriptor.fine_grid)
-        projection = model_projection(model.projection, shapes["coarse"])
+        whole = config.descriptor.as_in_paper
+        if not whole:
+            _check_grids(model.network.feature_size, shapes)
+        projection = None if whole else model_projection(model.projection, shapes["coarse"])
         header = MapHeader(
             model_identity=model.identity,
             model_name=model.name,
@@ -267,15 +278,41 @@ class MapBuilder:
             self._since_commit = 0
 
 
-def _warn_of_pooling(features: tuple[int, int], stored: tuple[int, int, int], grid: int) -> None:
-    """Warn where fine features are averaged over cells: the paper compares them whole."""
-    if features != stored[1:]:
-        logger.warning(
-            "the model's features of %dx%d cells are averaged to %dx%d, which loses detail: "
-            "descriptor.fine_grid %d keeps them, in %.0f times the memory of %d",
-            *features,
-            *stored[1:],
-            max(features),
-            features[0] * features[1] / (stored[1] * stored[2]),
-            grid,
+def _check_grids(features: tuple[int, int], shapes: Mapping[str, tuple[int, int, int]]) -> None:
+    """Warn where features are averaged over cells: the paper compares them whole.
+
+    features: rows and columns of the model's. Raises MapError where a query with all its shifts
+    would take more than MOST_SHIFTED bytes.
+    """
+    size, duration = _cost_of_shifts(shapes["fine"])
+    if size > MOST_SHIFTED:
+        raise MapError(
+            f"descriptor.fine_grid {max(shapes['fine'][1:])}: with all its shifts a query would "
+            f"take {size >> 20} MiB and {duration:.0f} ms, expected at most {MOST_SHIFTED >> 20} "
+            f"MiB: choose a smaller grid, or --retrieval paper, which compares whole features "
+            f"without shifts"
         )
+    pooled = [
+        f"{stage} features of {features[0]}x{features[1]} cells are averaged to {rows}x{columns} "
+        f"(descriptor.{stage}_grid {max(rows, columns)})"
+        for stage, (_, rows, columns) in shapes.items()
+        if (rows, columns) != features
+    ]
+    if shapes["fine"][1:] != features:
+        size, duration = _cost_of_shifts((shapes["fine"][0], *features))
+        logger.warning(
+            "%s, which loses detail: grids of %d keep all, and a query with its shifts takes %d "
+            "MiB and about %d ms of a core then; --retrieval paper compares whole features without "
+            "shifts",
+            "; ".join(pooled),
+            max(features),
+            size >> 20,
+            duration,
+        )
+
+
+def _cost_of_shifts(shape: tuple[int, int, int]) -> tuple[int, float]:
+    """Memory [bytes] of a query's fine features (C, h, w) with all their shifts, and time [ms] of
+    its comparison with 50 candidates on a CPU core."""
+    numbers = math.prod(shape) * len(Shifts.of_grid(*shape[1:]))
+    return 4 * numbers, 50 * numbers / PRODUCTS_PER_MS

@@ -9,6 +9,8 @@ no query if it stayed short. Each component is quantized with its own step.
 Fine descriptors are quantized without projection: shifts and activation maps need cells. The mean
 of the map's features per channel is subtracted from them and from those of its queries: what all
 places share tells none of them apart.
+
+The paper's retrieval keeps coarse descriptors whole, a step for each number, and subtracts nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from disam_ros.models.similarity import unit_rows
 SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
 MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate
 NEGLIGIBLE = 1e-7  # share of the largest variance below which a component is noise
-CHUNK = 256  # descriptors projected at once
+CHUNK = 256  # descriptors projected at once, at most
+CHUNK_FLOATS = 2**25  # numbers of these, at most (128 MiB)
 
 Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 
@@ -40,6 +43,21 @@ def model_projection(
     """
     fits = projection is not None and projection.directions.shape[1] == math.prod(shape)
     return projection if fits else None
+
+
+def chunks(count: int, width: int) -> list[slice]:
+    """Parts of an array [count, width] that are processed at once."""
+    step = max(1, min(CHUNK, CHUNK_FLOATS // width))
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def no_projection(rows: Rows | StoredRows) -> Projection:
+    """Quantization steps of descriptors [N, D] that are kept whole; no directions."""
+    reach = np.zeros(rows.shape[1], np.float32)
+    for chunk in chunks(*rows.shape):
+        np.maximum(reach, np.abs(np.asarray(rows[chunk], np.float32)).max(0), out=reach)
+    steps = (MARGIN * reach / LEVELS).clip(1e-12).astype(np.float32)
+    return Projection(np.empty((0, len(steps)), np.float16), steps)
 
 
 def learn_projection(rows: Rows | StoredRows, size: int) -> Projection:
@@ -82,8 +100,8 @@ def channel_means(rows: Rows | StoredRows, shape: tuple[int, int, int]) -> NDArr
     if shape[1:] == (1, 1):
         return np.zeros(shape[0], np.float32)
     sums = np.zeros(shape[0])
-    for start in range(0, len(rows), CHUNK):
-        part = np.asarray(rows[start : start + CHUNK], np.float64)
+    for chunk in chunks(*rows.shape):
+        part = np.asarray(rows[chunk], np.float64)
         sums += part.reshape(-1, shape[0], shape[1] * shape[2]).mean(2).sum(0)
     means: NDArray[np.float32] = (sums / len(rows)).astype(np.float32)
     return means

@@ -87,8 +87,8 @@ class LocalEncoder:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def submit(self, domain: str, items: Sequence[PosedImage]) -> Callable[[], Encoded]:
-        size = self._model.network.image_size
-        read = self._reader.submit(read_images, items, size, self._makers)
+        size, bicubic = self._model.network.image_size, self._config.as_in_paper
+        read = self._reader.submit(read_images, items, size, self._makers, bicubic)
 
         def result() -> Encoded:
             images = read.result()
@@ -110,9 +110,12 @@ class LocalEncoder:
 
 
 def read_images(
-    items: Sequence[PosedImage], size: tuple[int, int], makers: Mapping[str, RowMaker]
+    items: Sequence[PosedImage],
+    size: tuple[int, int],
+    makers: Mapping[str, RowMaker],
+    bicubic: bool,
 ) -> Read:
-    """Network inputs of a size (height, width), and further rows.
+    """Network inputs of a size (height, width), and further rows. bicubic: see `network_input`.
 
     Raises DatasetError for a damaged depth map.
     """
@@ -120,7 +123,7 @@ def read_images(
     def read(item: PosedImage) -> tuple[NDArray[np.float32], FileRows] | str:
         try:
             pixels = item.load()
-            scaled = image.network_input(pixels, size)
+            scaled = image.network_input(pixels, size, bicubic)
         except ImageError as error:
             return str(error)
         if is_of_one_colour(scaled):

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 EXACT = 2_000  # images up to which all coordinates of all images are compared
 FLAT = 20_000  # images, above which an inverted file is used
 CHUNK = 8192  # codes added at once
+WHOLE_PART = 2**24  # numbers of whole descriptors that are decoded at once
 PART = 2**18  # images whose scores on a device are in memory at once
 LEARNING = 64  # training images per cell for k-means, at most
 FEWEST = 2  # images per cell on average, at least
@@ -82,6 +83,20 @@ class FlatIndex:
             return best, scores[best]
         rows = _nearest(self._index, query, count)
         return _best(self._codes, self._steps, rows, query, count)
+
+
+class WholeIndex:
+    """Exhaustive search of whole descriptors' codes [N, D], decoded in parts."""
+
+    def __init__(self, codes: Codes, steps: Steps) -> None:
+        self._codes, self._steps = codes, steps
+
+    def search(self, query: Query, count: int) -> Ranked:
+        numbers, part = (query * self._steps).T, max(1, WHOLE_PART // self._codes.shape[1])
+        parts = (self._codes[at : at + part] for at in range(0, len(self._codes), part))
+        scores = np.concatenate([(codes.astype(np.float32) @ numbers).max(1) for codes in parts])
+        best = np.argsort(-scores, kind="stable")[:count]
+        return best, scores[best]
 
 
 class CellIndex:
@@ -159,10 +174,17 @@ class PlaceIndex:
         return _best(self._codes, self._steps, rows, query, count, bonus)
 
 
-def open_index(codes: Codes, steps: Steps, device: str, path: Path | None = None) -> CoarseIndex:
-    """The index for the device and the map size. path: of the inverted file, if there is one."""
+def open_index(
+    codes: Codes, steps: Steps, device: str, path: Path | None = None, whole: bool = False
+) -> CoarseIndex:
+    """The index for the device and the map size. path: of the inverted file, if there is one.
+
+    whole: codes are of whole descriptors, whose first coordinates are no better than others.
+    """
     if device != CPU:
         return TorchIndex(codes, steps, device)
+    if whole:
+        return WholeIndex(codes, steps)
     if len(codes) > FLAT and path is not None:
         try:
             return CellIndex(path, codes, steps)

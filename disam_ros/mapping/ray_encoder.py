@@ -84,7 +84,7 @@ def _encode(
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     limit_megapixels(most)
-    return encode(backend, domain, read_images(items, size, makers), config)
+    return encode(backend, domain, read_images(items, size, makers, config.as_in_paper), config)
 
 
 def _import_ray() -> Any:

@@ -29,7 +29,13 @@ from disam_ros.files.held import HeldFile
 from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory
 from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
-from disam_ros.mapping.compression import CHUNK, channel_means, learn_projection, to_int8
+from disam_ros.mapping.compression import (
+    channel_means,
+    chunks,
+    learn_projection,
+    no_projection,
+    to_int8,
+)
 from disam_ros.mapping.encoding import FileRows
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
 from disam_ros.mapping.place_map import DIRECTIONS, MEAN, MapHeader, index_file
@@ -156,13 +162,17 @@ class MapWriter:
     def _contents(self) -> Contents:
         """Compresses the descriptors and tabulates poses and cameras."""
         coarse, fine = map(self._stored, (COARSE, FINE))
-        projection, directions = self._projection, None
+        projection, directions, config = self._projection, None, self._header.descriptor
         if projection is None:
-            projection = learn_projection(coarse, self._header.descriptor.coarse_size)
+            whole = config.as_in_paper
+            projection = (
+                no_projection(coarse) if whole else learn_projection(coarse, config.coarse_size)
+            )
             directions = projection.directions
         mean = channel_means(fine, self._shape)
+        if config.as_in_paper:
+            mean = np.zeros_like(mean)
         cells = np.repeat(mean, math.prod(self._shape[1:]))
-        chunks = [slice(start, start + CHUNK) for start in range(0, self.count, CHUNK)]
         records = RecordTable(HeldFile(self.part / "images.csv", MapError))
         poses, camera_of = np.zeros((self.count, 7)), np.zeros(self.count, np.int16)
         names: dict[str, int] = {}
@@ -175,8 +185,8 @@ class MapWriter:
             poses=poses,
             camera_of=camera_of,
             camera_names=list(names),
-            coarse=(projection.encode(coarse[chunk]) for chunk in chunks),
-            fine=(to_int8(fine[chunk] - cells) for chunk in chunks),
+            coarse=(projection.encode(coarse[chunk]) for chunk in chunks(*coarse.shape)),
+            fine=(to_int8(fine[chunk] - cells) for chunk in chunks(*fine.shape)),
             steps=projection.steps,
             mean=mean,
             directions=directions,

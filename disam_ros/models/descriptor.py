@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compact image descriptors whose inner product is the coarse or fine similarity.
 
-Features are average-pooled to a grid, then normalized for the metric (Eq. 16 or cosine).
+Features are average-pooled to a grid, then normalized for the metric (Eq. 16 or cosine). The paper
+compares them whole (`retrieval: paper`).
 
 A global model's features, and an imported descriptor's, are one cell [B, C, 1, 1]. Both
 similarities are then the cosine of the C channels: Eq. 16 compares the spatial layout of each
@@ -11,6 +12,7 @@ channel, and one cell has only a sign.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
 from disam_ros.models.arrays import Array, as_numpy, like
+from disam_ros.models.network_config import LARGEST_SIDE
 from disam_ros.models.similarity import Shifts, channel_normalize, normalize
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def coarse_descriptor(z: Array, config: DescriptorConfig) -> Array:
 
     Features of one cell: inner product = cosine, norm 1.
     """
-    pooled = pool(z, config.coarse_grid)
+    pooled = pool(z, grid_of("coarse", config))
     if is_one_cell(pooled):
         return normalize(pooled).reshape(len(z), -1)
     return channel_normalize(pooled).reshape(len(z), -1) / math.sqrt(z.shape[1])
@@ -51,12 +54,13 @@ def shifted_descriptors(
 ) -> Array:
     """Coarse descriptors [5, D] of features [1, C, h, w] moved sideways in five steps, 0 outside.
 
-    In the middle the view itself; before and after it, as if seen from another lane. [1, D] where
-    the grid is too small for a shift. seen: cells of the pooled grid that count, 1 or 0; None: all.
+    In the middle the view itself; before and after it, as if seen from another lane. [1, D] for the
+    paper's retrieval, and where the grid is too small for a shift. seen: cells of the pooled grid
+    that count, 1 or 0; None: all.
     """
-    pooled = pool(z, config.coarse_grid)
+    pooled = pool(z, grid_of("coarse", config))
     pooled = pooled if seen is None else pooled * like(seen, pooled)
-    most = Shifts.of_grid(*pooled.shape[-2:]).columns
+    most = shifts_of(pooled.shape, config).columns
     chosen = sorted({most + round(most * share) for share in (-1.0, -0.5, 0.0, 0.5, 1.0)})
     moved = Shifts(0, most).apply(pooled[0])[chosen]
     return coarse_descriptor(moved, config)
@@ -64,7 +68,20 @@ def shifted_descriptors(
 
 def fine_descriptor(z: Array, config: DescriptorConfig) -> Array:
     """Fine features [B, C, h, w] → descriptors [B, D]; inner product = cosine, norm 1."""
-    return normalize(pool(z, config.fine_grid)).reshape(len(z), -1)
+    return normalize(pool(z, grid_of("fine", config))).reshape(len(z), -1)
+
+
+def grid_of(stage: str, config: DescriptorConfig) -> int:
+    """Cells along the longer side that a stage's features are pooled to; as many as they have for
+    the paper's retrieval."""
+    if config.as_in_paper:
+        return LARGEST_SIDE
+    return config.fine_grid if stage == "fine" else config.coarse_grid
+
+
+def shifts_of(shape: Sequence[int], config: DescriptorConfig) -> Shifts:
+    """Shifts over which features [..., h, w] are compared: none for the paper's retrieval."""
+    return Shifts(0, 0) if config.as_in_paper else Shifts.of_grid(*shape[-2:])
 
 
 def pool(z: Array, grid: int) -> Array:
@@ -112,6 +129,6 @@ def descriptor_shapes(
 ) -> dict[str, tuple[int, int, int]]:
     """Shape (C, rows, columns) of one coarse and one fine descriptor before flattening."""
     return {
-        stage: (network.channels, *grid_shape(*network.feature_size, grid))
-        for stage, grid in (("coarse", config.coarse_grid), ("fine", config.fine_grid))
+        stage: (network.channels, *grid_shape(*network.feature_size, grid_of(stage, config)))
+        for stage in ("coarse", "fine")
     }

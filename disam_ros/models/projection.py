@@ -40,6 +40,8 @@ Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 class Projection:
     """directions: orthonormal rows [d, D], by decreasing variance. steps: quantization steps [d].
 
+    Without directions, [0, D], descriptors are kept whole: d = D.
+
     sha256: of the model's file; empty for directions that one map has learned. scales: of the rows
     where `directions` are int8; None where they are floating-point numbers.
     """
@@ -60,9 +62,17 @@ class Projection:
         matrix = np.asarray(self.directions, np.float32)
         return matrix if self.scales is None else matrix * self.scales[:, None]
 
+    @property
+    def whole(self) -> bool:
+        """Whether descriptors are kept as they are."""
+        return len(self.directions) == 0
+
     def project(self, rows: Rows) -> NDArray[np.float32]:
-        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros."""
+        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros, and whole
+        descriptors as they are."""
         flat = np.asarray(rows, np.float32).reshape(-1, self.directions.shape[1])
+        if self.whole:
+            return flat.reshape(np.shape(rows))
         return unit_rows(self._product(flat)).reshape(*np.shape(rows)[:-1], self.size)
 
     @cached_property

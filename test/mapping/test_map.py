@@ -15,8 +15,10 @@ from support import builds, forks
 from support.data import camera_pose, save_tiny_model, texture, write_dataset
 from support.localize import localize
 
-from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig
+from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.domains.domain import Domain
 from disam_ros.errors import MapError, ModelError
 from disam_ros.files.outputs import MAP, OutputDirectory
 from disam_ros.localization.localizer import Localizer
@@ -25,7 +27,8 @@ from disam_ros.mapping.index import CellIndex
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.mapping.thumbnails import BYTES, FILE
 from disam_ros.models.descriptor import descriptor_shapes
-from disam_ros.models.network_config import PRESETS
+from disam_ros.models.model import create_model, load_model, save_model
+from disam_ros.models.network_config import PRESETS, NetworkConfig
 
 
 def build(dataset, model, output, config):
@@ -58,8 +61,18 @@ def test_features_that_are_averaged_are_warned_of(
 ):
     config = replace(builder_config, descriptor=DescriptorConfig(coarse_grid=4, fine_grid=grid))
     build(dataset, model, tmp_path / "map", config)
-    assert ("features of 12x16 cells are averaged to 6x8" in caplog.text) == (grid == 8)
-    assert ("descriptor.fine_grid 16 keeps them, in 4 times" in caplog.text) == (grid == 8)
+    coarse = "coarse features of 12x16 cells are averaged to 3x4 (descriptor.coarse_grid 4)"
+    fine = "fine features of 12x16 cells are averaged to 6x8 (descriptor.fine_grid 8)"
+    assert (f"{coarse}; {fine}, which loses detail: grids of 16" in caplog.text) == (grid == 8)
+
+
+def test_grids_whose_shifts_take_too_much_memory_are_refused(tmp_path):
+    network = NetworkConfig(width=24, encoder_blocks=0, image_size=(256, 256))
+    save_model(create_model(network, [Domain("day")]), tmp_path / "model")
+    model, info = load_model(tmp_path / "model"), DatasetInfo("none", {})
+    config = MapBuilderConfig(descriptor=DescriptorConfig(coarse_grid=64, fine_grid=64))
+    with pytest.raises(MapError, match=r"fine_grid 64: .* 1138 MiB.*--retrieval paper"):
+        MapBuilder(info, model, tmp_path / "map", config)
 
 
 def test_a_map_that_nobody_holds_is_freed_at_once(dataset, model, tmp_path, builder_config):

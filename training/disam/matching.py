@@ -9,8 +9,15 @@ from functools import partial
 from torch import Tensor
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import coarse_descriptor, is_one_cell, pool
-from disam_ros.models.similarity import Shifts, normalize, shifted_similarities
+from disam_ros.models.descriptor import (
+    coarse_descriptor,
+    fine_descriptor,
+    grid_of,
+    is_one_cell,
+    pool,
+    shifts_of,
+)
+from disam_ros.models.similarity import normalize, shifted_similarities
 
 Similarity = Callable[[Tensor, Tensor], Tensor]  # [A, C, h, w], [B, C, h, w] → [A, B]
 
@@ -28,11 +35,13 @@ def coarse_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> T
 def fine_similarities(z_a: Tensor, z_b: Tensor, config: DescriptorConfig) -> Tensor:
     """Fine similarity [A, B]: the best cosine over shifts of queries [A, C, h, w] and map images.
 
-    The mean of the map images [B, C, h, w] per channel is subtracted from both.
+    The mean of the map images [B, C, h, w] per channel is subtracted from both. For the paper's
+    retrieval the cosine alone.
     """
-    a, b = (normalize(pool(z, config.fine_grid)) for z in (z_a, z_b))
+    if config.as_in_paper:
+        return fine_descriptor(z_a, config) @ fine_descriptor(z_b, config).T
+    a, b = (normalize(pool(z, grid_of("fine", config))) for z in (z_a, z_b))
     if not is_one_cell(b):
         mean = b.mean((0, 2, 3))[:, None, None]
         a, b = a - mean, b - mean
-    height, width = b.shape[-2:]
-    return shifted_similarities(a, b, Shifts.of_grid(height, width)).amax(-1)
+    return shifted_similarities(a, b, shifts_of(b.shape, config)).amax(-1)

@@ -182,6 +182,11 @@ def require_fit(maps: Sequence[PlaceMap]) -> None:
     for other in maps[1:]:
         other.require_model(first.header.model_identity, first.header.model_name)
         for place_map in (first, other):
+            if place_map.header.descriptor.as_in_paper:
+                raise MapError(
+                    f"{place_map.directory} is of retrieval paper, whose whole descriptors are "
+                    f"quantized by map: build one map of all images, or maps of retrieval tolerant"
+                )
             if not place_map.header.directions:
                 raise MapError(
                     f"{place_map.directory} has directions of its own, so its descriptors cannot "
