@@ -185,7 +185,7 @@ def test_a_new_release_is_compared_with_the_one_before(repository):
         assert metrics(repository / "town" / name)["recall"]["R@1"] > 0.3
 
 
-def test_the_three_commands_of_the_readme_map_a_bag_and_localize_another(repository):
+def test_the_commands_of_the_readme_map_a_bag_and_localize_another(repository):
     from geometry_msgs.msg import PoseStamped
 
     text = (ROOT / "README.md").read_text()

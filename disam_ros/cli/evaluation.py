@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from disam_ros.cli.arguments import (
 )
 from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.outputs import Outputs, add_overwrite
+from disam_ros.cli.view import add_page
 from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
@@ -31,40 +33,30 @@ if TYPE_CHECKING:
     from disam_ros.localization.localizer import Localizer
 
 
+METRES = number(0.0, 1e6)
+
+
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that evaluate and compare."""
     evaluate = command(
         "evaluate", evaluate_command, "evaluate drives against a map: figures and a report"
     )
-    metres = number(0.0, 1e6)
     add(evaluate, "drives", "dataset directories or bags", nargs="+")
-    add_shared(evaluate, "--map", "--model", "--pose-topic", "--dataset-domains")
-    add(evaluate, "--output", "directory to write", default="evaluation")
-    add_overwrite(evaluate, _evaluate_outputs)
-    add_image_limit(evaluate)
-    add_bag_options(evaluate)
-    text = "dataset or bag that the map was built from, for images in the report"
-    add(evaluate, "--map-images", text)
-    add_localizer_settings(evaluate)
-    text = "judge each image alone instead of tracking the sequence of images and odometry"
-    add(evaluate, "--single", text, bool)
-    text = "pose threshold [m] [°], repeatable; default: 0.25 2, 0.5 5 and 5 10"
-    names = ("METRES", "DEGREES")
-    add(evaluate, "--threshold", text, metres, nargs=2, action="append", metavar=names)
-    text = "distance of a correct place for recall@N [m]; default: 5"
-    add(evaluate, "--recall-distance", text, metres)
-    add(evaluate, "--distances", "distances for accuracy [m]; default: 5 10 15", metres, nargs="+")
-    text = (
-        "what every condition has to reach, else the exit status is 1, such as "
-        "'r1@5m>=85, wrong<=1%%, p99<=60ms' (docs/evaluation.md)"
-    )
-    add(evaluate, "--require", text, metavar="FIGURES")
     node = evaluate.add_argument_group("through the running node (bags only)")
     add(node, "--through-node", "replay the bag to the localizer node over DDS", bool)
     text = "speed relative to the recording; 0: each image after the answer to the last one"
-    add(node, "--rate", text, metres, default=0.0)
-    add(node, "--camera", "camera of the bag, or its image topic; default: its only camera")
-    add(node, "--record", "directory for a bag of the node's answers per drive")
+    add(node, "--rate", text, METRES, default=0.0)
+    _add_judgement(evaluate)
+
+    text = "play a bag to the running node with its page, then evaluate what it answered"
+    running = command("run", run_command, text)
+    text = "rosbag2 directories or files"
+    add(running, "--bag", text, nargs="+", required=True, dest="drives", metavar="BAG")
+    text = "speed relative to the recording"
+    add(running, "--rate", text, number(0.01, 100.0), default=1.0)
+    add_page(running)
+    _add_judgement(running)
+    running.set_defaults(through_node=True)
 
     compare = command(
         "compare", compare_command, "compare two evaluations, or one with predictions"
@@ -77,6 +69,33 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     add(compare, "--against", text, metavar="PREDICTIONS")
     add(compare, "--map", "map of the predictions; default: that of the evaluation")
+
+
+def _add_judgement(evaluate: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that evaluates."""
+    add_shared(evaluate, "--map", "--model", "--pose-topic", "--dataset-domains")
+    add(evaluate, "--output", "directory to write", default="evaluation")
+    add_overwrite(evaluate, _evaluate_outputs)
+    add_image_limit(evaluate)
+    add_bag_options(evaluate)
+    text = "dataset or bag that the map was built from, for images in the report"
+    add(evaluate, "--map-images", text)
+    add_localizer_settings(evaluate)
+    text = "judge each image alone instead of tracking the sequence of images and odometry"
+    add(evaluate, "--single", text, bool)
+    text = "pose threshold [m] [°], repeatable; default: 0.25 2, 0.5 5 and 5 10"
+    names = ("METRES", "DEGREES")
+    add(evaluate, "--threshold", text, METRES, nargs=2, action="append", metavar=names)
+    text = "distance of a correct place for recall@N [m]; default: 5"
+    add(evaluate, "--recall-distance", text, METRES)
+    add(evaluate, "--distances", "distances for accuracy [m]; default: 5 10 15", METRES, nargs="+")
+    text = (
+        "what every condition has to reach, else the exit status is 1, such as "
+        "'r1@5m>=85, wrong<=1%%, p99<=60ms' (docs/evaluation.md)"
+    )
+    add(evaluate, "--require", text, metavar="FIGURES")
+    add(evaluate, "--camera", "camera of the bag, or its image topic; default: its only camera")
+    add(evaluate, "--record", "directory for a bag of the node's answers per drive")
 
 
 def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -115,6 +134,19 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if signum:
         raise KeyboardInterrupt(signum)
     require(evaluation, requirements)
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Serves the page of the node, plays the bags to it and evaluates its answers."""
+    require_middleware()
+    from disam_ros.nodes.replay.child import child_process
+    from disam_ros.nodes.replay.domain import own_domain
+
+    if (domain := own_domain()) is not None:  # one for the node, the page and the player
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+    page = ["view", "--host", arguments.host, "--port", str(arguments.port)]
+    with child_process("disam", page):
+        evaluate_command(arguments)
 
 
 def compare_command(arguments: argparse.Namespace) -> None:

@@ -15,9 +15,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     text = "show a running localizer on a web page, until Ctrl-C"
     viewing = command("view", view_command, text)
     add_shared(viewing, "--node")
+    add_page(viewing)
+
+
+def add_page(command: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that serves a page."""
     text = "address to serve on; 0.0.0.0: to the whole network"
-    add(viewing, "--host", text, default="127.0.0.1")
-    add(viewing, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=8087)
+    add(command, "--host", text, default="127.0.0.1")
+    add(command, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=8087)
 
 
 def view_command(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from support.data import of_single_images, save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.node_process import SINGLE, localizers_in_forks
 
+from disam_ros.cli import main
 from disam_ros.datasets.bags.messages import stamp_ns
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
@@ -319,3 +320,11 @@ def test_without_a_domain_in_the_environment_one_is_chosen(monkeypatch):
     monkeypatch.delenv("ROS_DOMAIN_ID")
     chosen = [own_domain() for _ in range(3)]
     assert len(set(chosen)) == 3 and all(1 <= number <= 100 for number in chosen)
+
+
+def test_one_command_plays_a_drive_with_its_page_and_evaluates_it(world, forked, tmp_path, capsys):
+    arguments = ["--map", str(world / "map"), "--model", str(world / "model"), "--single"]
+    output = ["--output", str(tmp_path / "run"), "--port", "0", "--rate", "4"]
+    assert main(["run", "--bag", str(world / "drive"), *arguments, *output]) == 0
+    assert f"of {FRAMES} images judged" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "run/report.html").exists()
