@@ -83,7 +83,7 @@ def find_cameras(reader: BagReader, chosen_topics: Mapping[str, str] | None = No
     """
     if chosen_topics:
         return _chosen(reader, chosen_topics)
-    examined = [_examine(reader, topic) for topic in image_topics(reader)]
+    examined = _examine_all(reader)
     cameras: dict[str, list[ImageTopic]] = {}
     left_out = [topic for topic in examined if topic.fault]
     views = [topic for topic in examined if not topic.fault]
@@ -172,6 +172,28 @@ def _chosen(reader: BagReader, chosen: Mapping[str, str]) -> Cameras:
     return Cameras(topics, ())
 
 
+def _examine_all(reader: BagReader) -> list[ImageTopic]:
+    """Examine all image topics, of the transports of one raw topic up to the first readable one."""
+    transports: dict[str, list[str]] = {}
+    for topic in image_topics(reader):
+        transports.setdefault(raw_topic(topic), []).append(topic)
+    examined = []
+    for topics in transports.values():
+        for topic in sorted(
+            topics, key=lambda topic: _transport(reader.topics()[topic].type, topic)
+        ):
+            examined.append(_examine(reader, topic))
+            if not examined[-1].fault:
+                break
+    return examined
+
+
+def _transport(kind: str, topic: str) -> int:
+    """A key that sorts transports of one topic: raw, compressed, others, video."""
+    name = "" if raw_topic(topic) == topic else topic.rsplit("/", 1)[-1]
+    return {"": 0, "compressed": 1}.get(name, 2) + 3 * (kind in VIDEO_TYPES)
+
+
 def _examine(reader: BagReader, topic: str) -> ImageTopic:
     """Read the first images of a topic until one can be decoded, and its camera_info."""
     held, described = reader.topics(), info_topic(topic)
@@ -184,7 +206,11 @@ def _examine(reader: BagReader, topic: str) -> ImageTopic:
     )
     fault, images = "it holds no messages", ImageMessages(reader)
     for attempt, raw in enumerate(reader.raw([topic])):
-        for message, _ in images.of(raw):
+        try:
+            completed = images.of(raw)
+        except BagError as error:  # PyAV or the codec is missing
+            return replace(examined, fault=str(error))
+        for message, _ in completed:
             try:
                 if isinstance(message, BagError):
                     raise message
@@ -241,9 +267,7 @@ def _preference(topic: ImageTopic) -> tuple[Any, ...]:
     name = topic.raw.rsplit("/", 1)[-1]
     rank = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
     drawn = any(word in topic.topic.lower() for word in DERIVED)
-    transport = "" if topic.raw == topic.topic else topic.topic.rsplit("/", 1)[-1]
-    order = {"": 0, "compressed": 1}.get(transport, 2) + 3 * (topic.type in VIDEO_TYPES)
-    return topic.info is None, drawn, rank, order, topic.topic
+    return topic.info is None, drawn, rank, _transport(topic.type, topic.topic), topic.topic
 
 
 def _named(topics: Sequence[ImageTopic]) -> dict[str, ImageTopic]:
