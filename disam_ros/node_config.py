@@ -81,8 +81,8 @@ class LocalizerNodeConfig:
     cameras: list[str] = setting(
         [""],
         "names of the vehicle's cameras, as in the map, or any with known extrinsics; one empty "
-        "string: the map's only one; topics of one camera are image and camera_info, of several "
-        "NAME/image and NAME/camera_info",
+        "string: the map's only one, or of several on one mount the commonest; topics of one "
+        "camera are image and camera_info, of several NAME/image and NAME/camera_info",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     stamps: str = _stamps()

@@ -25,7 +25,7 @@ from disam_ros.camera.lenses import (
     FISHEYE,
     PINHOLE,
 )
-from disam_ros.camera.mounts import has_mount, mount, mount_difference
+from disam_ros.camera.mounts import has_mount, mount, mount_difference, same_mount
 from disam_ros.camera.rig import ViewMatch, heading_of, matching_map_cameras, quarter_turn
 from disam_ros.camera.views import same_view, virtual_camera, warp_into
 from disam_ros.camera.warp import Warp, coverage, warp_between
@@ -51,6 +51,7 @@ __all__ = [
     "mount",
     "mount_difference",
     "quarter_turn",
+    "same_mount",
     "same_shape",
     "same_view",
     "size_fault",

@@ -13,6 +13,7 @@ from disam_ros.camera.camera import Camera
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 
 MOUNT_M, MOUNT_DEG = 2.0, 15.0  # largest difference of mounts on vehicles of one kind
+SAME_M, SAME_DEG = 0.01, 0.5  # largest difference of mounts of one camera
 UPRIGHT = 0.7  # largest vertical part of an optical axis that has a direction on the ground
 
 
@@ -36,6 +37,14 @@ def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
 def has_mount(camera: Camera) -> bool:
     """Whether the rotation on the vehicle is known: optical axes never are a vehicle's axes."""
     return not np.array_equal(camera.base_from_camera.quaternion, Transform.identity().quaternion)
+
+
+def same_mount(camera: Camera, other: Camera) -> bool:
+    """Whether two cameras are known to sit and look alike, as one camera with several lenses."""
+    if not (has_mount(camera) and has_mount(other)):
+        return False
+    metres, degrees = distance(camera.base_from_camera, other.base_from_camera)
+    return metres <= SAME_M and degrees <= SAME_DEG
 
 
 def levelled(camera: Camera) -> NDArray[np.float64]:

@@ -431,11 +431,11 @@ class Localizer:
         return str(self.map.camera_names[self.map.camera_of[row]])
 
     def only_camera(self) -> str:
-        """Name of the map's camera. Raises MapError where it has several."""
-        cameras = self.map.cameras()
-        if len(cameras) > 1:
-            raise MapError(f"several cameras in the map: say which of {', '.join(cameras)}")
-        return cameras[0]
+        """Name of the map's camera, or the commonest of several with one mount.
+
+        Raises MapError where their mounts differ.
+        """
+        return self.map.main_camera()
 
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""

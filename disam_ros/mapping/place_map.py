@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.camera import Camera, cameras_from_json
+from disam_ros.camera import Camera, cameras_from_json, same_mount
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
@@ -244,6 +244,20 @@ class PlaceMap:
 
     def cameras(self) -> list[str]:
         return sorted(self.camera_names)
+
+    def main_camera(self) -> str:
+        """The camera that a vehicle's only one is taken for: the commonest of several on one mount.
+
+        Raises MapError where their mounts differ or are unknown.
+        """
+        names = self.cameras()
+        if len(names) == 1:
+            return names[0]
+        lenses = [self.header.cameras.get(name) for name in names]
+        first = lenses[0]
+        if any(first is None or lens is None or not same_mount(first, lens) for lens in lenses):
+            raise MapError(f"several cameras in the map: say which of {', '.join(names)}")
+        return max(names, key=lambda name: len(self.rows_of(name)))
 
     def index_path(self, camera: str) -> Path:
         """Path of a camera's inverted file (index.py); it can be rebuilt at any time."""

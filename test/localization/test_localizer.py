@@ -6,15 +6,18 @@ import pytest
 import torch
 from support.data import camera_pose, save_tiny_model, texture, write_dataset
 from support.localize import candidates_of, describe, localize
+from support.maps import CAMERA as MOUNTED
+from support.maps import save_tiny_map
 
 from disam_ros import cli, image
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
-from disam_ros.geometry import distance
+from disam_ros.geometry import Transform, distance
 from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.descriptor import fine_descriptor
 from disam_ros.models.model import load_model
 from disam_ros.models.networks import Decoder, Encoder
@@ -97,6 +100,21 @@ def test_cameras_are_searched_separately(tmp_path, model, builder_config):
         localize(localizer, texture(0))
     with pytest.raises(MapError, match="no camera 'rear'"):
         localize(localizer, texture(0), camera="rear")
+
+
+def test_of_cameras_on_one_mount_the_commonest_needs_no_name(tmp_path, model):
+    zoomed = replace(MOUNTED, fx=80.0, fy=80.0)
+    save_tiny_map(tmp_path / "map", model, cameras={"wide": MOUNTED, "zoom": zoomed})
+    assert localize(open_map(tmp_path, model), texture(2)).best.record.camera == "wide"
+    apart = Transform.from_xyz_rpy([0.0, 0.5, 0.0, 0.0, 0.0, 0.0]) @ MOUNTED.base_from_camera
+    other = replace(zoomed, base_from_camera=apart)
+    save_tiny_map(tmp_path / "apart" / "map", model, cameras={"wide": MOUNTED, "zoom": other})
+    with pytest.raises(MapError, match="say which of wide, zoom"):
+        localize(open_map(tmp_path / "apart", model), texture(2))
+
+
+def open_map(folder, model):
+    return Localizer(model, PlaceMap(folder / "map"), CONFIG)
 
 
 def test_a_map_of_another_model_is_refused(place_map, tmp_path):

@@ -41,7 +41,9 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     model = save_tiny_model(folder / "model")
     save_tiny_map(folder / "map", model)
-    save_tiny_map(folder / "map_two", model, cameras=("left", "right"))
+    shifted = Transform.from_xyz_rpy([0.0, -0.5, 0.0, 0.0, 0.0, 0.0]) @ BASE_FROM_CAMERA
+    stereo = {"left": CAMERA, "right": replace(CAMERA, base_from_camera=shifted)}
+    save_tiny_map(folder / "map_two", model, cameras=stereo)
     save_tiny_map(folder / "map_other", save_tiny_model(folder / "model_other", seed=5))
     return folder
 

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from disam_ros.camera import uncalibrated
 from disam_ros.config import PriorConfig
 from disam_ros.domains.domain import parse_weather
-from disam_ros.errors import ConfigError
+from disam_ros.errors import ConfigError, MapError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
@@ -54,6 +54,11 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
             "smaller ones, or clean the node up before, which frees the old ones"
         ) from error
     cameras = _cameras(config.cameras, localizer.map)
+    if config.cameras in ([], [""]) and len(others := localizer.map.cameras()) > 1:
+        node.get_logger().info(
+            f"the map's cameras {', '.join(others)} have one mount: this vehicle's only one is "
+            f"taken for '{cameras[0]}'; set cameras if it has several"
+        )
     map_origin(config.localizer.prior, localizer.map.header)  # raises ConfigError
     fixed = fixed_extrinsics(node, config, cameras, localizer.map.header.cameras)
     later = config.use_tf and tf_installed()  # then TF may say where a camera looks
@@ -67,12 +72,13 @@ def _cameras(names: list[str], place_map: PlaceMap) -> list[str]:
     """The cameras by name. Raises ConfigError where none is named, or one twice."""
     mapped = place_map.cameras()
     if names in ([], [""]):
-        if len(mapped) > 1:
+        try:
+            return [place_map.main_camera()]
+        except MapError as error:
             raise ConfigError(
                 f"the map has several cameras: set 'cameras' to those of this vehicle, of "
                 f"{', '.join(mapped)}"
-            )
-        return mapped
+            ) from error
     if not all(names) or len(set(names)) != len(names):
         raise ConfigError(f"'cameras' expects different names, got {names}")
     return names
