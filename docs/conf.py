@@ -21,7 +21,6 @@ html_show_copyright = False
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_mock_imports = [  # docstrings are read without them
-    "astral",
     "cv2",
     "faiss",
     "PIL",

@@ -73,7 +73,7 @@ if (cd "$clone" && python3 -m disam_ros.cli doctor) >"$folder/before"; then
     fail "nothing was missing"
 fi
 tail -n 4 "$folder/before"
-for words in faiss 'refuses pip'; do
+for words in onnxruntime 'refuses pip'; do
     grep -q "$words" "$folder/before" || fail "$(cat "$folder/before")"
 done
 

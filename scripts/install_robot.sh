@@ -5,7 +5,7 @@
 #   . /opt/ros/jazzy/setup.bash
 #   src/disam_ros/scripts/install_robot.sh
 #
-# Packages that ROS and the system do not have, such as faiss, go into the virtual environment
+# Packages that ROS and the system do not have, such as onnxruntime, go into the virtual environment
 # WORKSPACE/.venv, which sees all others: pip refuses to write beside the system's packages
 # (PEP 668). Nodes take their interpreter from the PATH, so activate it before ros2 launch.
 # Run it again at any time: what is there stays. PYTHON chooses the interpreter of ROS. torch, which
@@ -59,7 +59,7 @@ PYTHONPATH="$repository${PYTHONPATH:+:$PYTHONPATH}" "$bin/python" -m disam_ros.c
 if [ -n "${TORCH:-}" ]; then
     "$bin/python" -c 'import torch' 2>/dev/null || echo 'torch>=2.2' >>"$scratch/missing"
 fi
-for pair in rosbags=rosbags colcon=colcon-common-extensions; do
+for pair in faiss=faiss-cpu rosbags=rosbags colcon=colcon-common-extensions; do
     "$bin/python" -c "import ${pair%=*}" 2>/dev/null || echo "${pair#*=}" >>"$scratch/missing"
 done
 if grep -q '^[^#]' "$scratch/missing"; then

@@ -2,10 +2,14 @@
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import disam_ros
+from disam_ros.cli import doctor
+
+ROOT = Path(__file__).parents[1]
 
 ROS = [
     "rclpy",
@@ -80,3 +84,21 @@ def test_nodes_start_without_rosbags_and_decode_images_without_cv_bridge():
         "print('same')"
     )
     assert without(["rosbags", "cv_bridge"], statements) == "same"
+
+
+@pytest.mark.slow
+def test_maps_are_built_and_images_localized_with_the_required_packages_alone(tmp_path):
+    # Not torch, of which scipy looks for a loaded module.
+    optional = [p.module for p in doctor.PACKAGES if not p.required and p.module != "torch"]
+    data, place_map = str(ROOT / "demo" / "data"), str(tmp_path / "map")
+    build = ["build-map", "--dataset", f"{data}/reference", "--model", "outdoor"]
+    build += ["--keypoints", "0", "--output", place_map]
+    images = sorted(map(str, Path(data, "reference", "images").glob("**/*.jpg")))[:2]
+    localize = ["localize", "--map", place_map, "--model", "outdoor", *images]
+    localize += ["--output", str(tmp_path / "answers.csv")]
+    without(
+        [*optional, "astral", "threadpoolctl"],
+        f"from disam_ros.cli import main\nassert main({build}) == 0\nassert main({localize}) == 0",
+    )
+    answers = (tmp_path / "answers.csv").read_text()
+    assert all(Path(image).name in answers for image in images)

@@ -15,7 +15,7 @@ from disam_ros.device import has_cuda_driver
 
 ROOT = Path(__file__).parents[1]
 NOT_LISTED = {"setuptools"}  # of setup.py: needed to install, not to run
-OF_EXTRAS = {"websockets>=10.0", "av>=12.0"}
+OF_EXTRAS = {"websockets>=10.0", "av>=12.0", "onnx>=1.17"}
 
 
 def run_without(modules, *arguments):
@@ -32,6 +32,7 @@ def test_the_packages_of_the_doctor_are_those_of_setup_py():
     block = setup[setup.index("install_requires=[") : setup.index("extras_require")]
     declared = set(re.findall(r'^\s+"([^"]+)"', block, re.MULTILINE))
     listed = {p.requirement for p in PACKAGES}
+    assert {p.requirement for p in PACKAGES if p.required} <= declared
     assert declared - NOT_LISTED == listed - OF_EXTRAS
     assert all(f'"{requirement}"' in setup for requirement in OF_EXTRAS)
 
@@ -49,7 +50,7 @@ def test_what_is_missing_is_printed_as_requirements_for_pip():
     lines = [line for line in ran.stdout.splitlines() if not line.startswith("#")]
     assert ran.returncode == 1
     torch = ["torch>=2.2"] if has_cuda_driver() else []  # a CPU alone does without
-    assert lines == [*torch, "onnxruntime>=1.18", "faiss-cpu>=1.8"]
+    assert lines == [*torch, "onnxruntime>=1.18"]
 
 
 def test_with_all_that_is_needed_the_status_is_zero(capsys):

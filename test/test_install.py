@@ -28,7 +28,7 @@ def test_a_managed_python_without_packages_is_shown_how_to_install_them(tmp_path
         timeout=DEADLINE,
     )
     assert doctor.returncode == 1 and doctor.stderr == ""
-    assert "missing             faiss" in doctor.stdout
+    assert "missing             onnxruntime" in doctor.stdout
     assert "refuses pip: make a virtual environment with scripts/install_robot.sh" in doctor.stdout
 
 

@@ -7,13 +7,15 @@ Others are searched by the leading coordinates, and a shortlist is re-ranked by 
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
 cells nearest to the query are searched: a file of the map, read into memory like the codes. It has
 four bits of a coordinate, whose products are looked up in the processor's registers (André et al.,
-VLDB 2015). Faiss, 40 MB, is imported
-for maps that are not searched exhaustively.
+VLDB 2015). Faiss, 40 MB, is imported for these files alone.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +27,8 @@ from disam_ros.device import CPU
 from disam_ros.errors import MapError
 from disam_ros.files.writing import atomic_file
 from disam_ros.models.arrays import like
-from disam_ros.models.projection import LEVELS, decode
+from disam_ros.models.onnx_runtime.products import code_products
+from disam_ros.models.projection import decode
 
 if TYPE_CHECKING:
     import faiss
@@ -49,6 +52,8 @@ LEVELS_FROM = 20_000  # images that the levels of these are learned from
 SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a query together
 LARGE = 1_000  # of a larger map, one image in so many
 SEED = 0
+INSTALL = "pip install faiss-cpu"
+RENEW = "run 'disam map check'"
 
 Codes = NDArray[np.int8]  # [N, d]
 Steps = NDArray[np.float32]  # quantization steps of the codes [d] (models/projection.py)
@@ -73,16 +78,21 @@ class FlatIndex:
     def __init__(self, codes: Codes, steps: Steps) -> None:
         self._codes, self._steps = np.asarray(codes), steps
         self._decoded = decode(codes, steps) if len(codes) <= EXACT else None
-        if self._decoded is None:
-            self._index = _leading_index(codes[:, :LEADING], steps[:LEADING])
 
     def search(self, query: Query, count: int) -> Ranked:
         if self._decoded is not None:
             scores = (self._decoded @ query.T).max(1)
             best = np.argsort(-scores, kind="stable")[:count]
             return best, scores[best]
-        rows = _nearest(self._index, query, count)
-        return _best(self._codes, self._steps, rows, query, count)
+        products = self._product(query[:, :LEADING] * self._steps[:LEADING])
+        worth = min(_worth(len(self._codes), count, len(query)), len(self._codes))
+        rows = np.argpartition(-products, worth - 1, axis=1)[:, :worth]
+        return _best(self._codes, self._steps, np.unique(rows), query, count)
+
+    @cached_property
+    def _product(self) -> Callable[[Query], Query]:
+        """Products of queries with the leading coordinates of all codes, in units of the steps."""
+        return code_products(self._codes[:, :LEADING], np.ones(len(self._codes), np.float32))
 
 
 class WholeIndex:
@@ -103,17 +113,19 @@ class CellIndex:
     """Search of codes [N, d] by an inverted file with re-ranking."""
 
     def __init__(self, path: Path, codes: Codes, steps: Steps) -> None:
-        """Raises ValueError where the file is not an index of these codes."""
+        """Raises ValueError where the file is not an index of these codes, or cannot be read."""
+        if find_spec("faiss") is None:
+            raise ValueError(f"{path} needs faiss, which is not installed: {INSTALL}")
         import faiss
 
         try:
             self._index = faiss.read_index(str(path))
             self._cells = faiss.extract_index_ivf(self._index)
         except RuntimeError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            raise ValueError(f"{path} cannot be read: {error}; {RENEW}") from error
         if self._index.ntotal != len(codes) or self._index.d > len(steps):
             size = f"{self._index.ntotal} images by {self._index.d} coordinates"
-            raise ValueError(f"{path} has {size}, the map {len(codes)} by {len(steps)}")
+            raise ValueError(f"{path} has {size}, the map {len(codes)} by {len(steps)}; {RENEW}")
         self._cells.nprobe = max(1, round(PROBED * self._cells.nlist))
         self._codes, self._steps = np.asarray(codes), steps
 
@@ -189,17 +201,20 @@ def open_index(
         try:
             return CellIndex(path, codes, steps)
         except ValueError as error:
-            logger.warning(
-                "%s; searching exhaustively, which is slower: run 'disam map check'", error
-            )
+            logger.warning("%s; searching exhaustively, which is slower", error)
     return FlatIndex(codes, steps)
 
 
 def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     """Cluster codes [N, d] into cells and write the inverted file for CellIndex, atomically.
 
-    Raises MapError where the disk is full or read-only.
+    Raises MapError where the disk is full or read-only, or faiss is not installed.
     """
+    if find_spec("faiss") is None:
+        raise MapError(
+            f"the index {path} needs faiss, which is not installed; the map is complete without "
+            f"it, but slower to search: {INSTALL}, then {RENEW}"
+        )
     import faiss
 
     codes, steps = codes[:, :IN_CELLS], steps[:IN_CELLS]
@@ -225,7 +240,7 @@ def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     except (RuntimeError, OSError) as error:
         raise MapError(
             f"the index {path} cannot be written: {error}; the map is complete without it, but "
-            f"slower to search: free space or make it writable, then run 'disam map check'"
+            f"slower to search: free space or make it writable, then {RENEW}"
         ) from error
 
 
@@ -240,30 +255,18 @@ def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        shortlist = max(SHORTLIST, index.ntotal // LARGE)
-        most = max(2 * count, shortlist // len(query))
-        _, rows = index.search(leading, min(most, index.ntotal))
+        worth = _worth(index.ntotal, count, len(query))
+        _, rows = index.search(leading, min(worth, index.ntotal))
     finally:
         faiss.omp_set_num_threads(threads)
     rows = np.unique(rows)
     return rows[rows >= 0]
 
 
-def _leading_index(codes: Codes, steps: Steps) -> faiss.IndexScalarQuantizer:
-    """An exhaustive index of codes [N, d], of whose 8 bits no code is rounded twice.
-
-    Its levels are those of the codes: each is half a step from the ends of its interval.
-    """
-    import faiss
-
-    kind, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexScalarQuantizer(len(steps), kind, metric)
-    ends = (-(LEVELS + 0.5), 2.0 * LEVELS + 1.0)  # least value and extent, in units
-    levels = np.concatenate([end * steps for end in ends]).astype(np.float32)
-    faiss.copy_array_to_vector(levels, index.sq.trained)
-    index.is_trained = True
-    _add(index, codes, steps)
-    return index
+def _worth(images: int, count: int, descriptors: int) -> int:
+    """Returns how many images are worth re-ranking for the `count` best, for each descriptor."""
+    shortlist = max(SHORTLIST, images // LARGE)
+    return max(2 * count, shortlist // descriptors)
 
 
 def _best(

@@ -178,7 +178,7 @@ def open_session(path: Path, device: str) -> InferenceSession:
         return create_session(path, device)
     except ImportError as error:
         raise ConfigError(
-            "an imported model needs the package onnxruntime: pip install 'disam_ros[onnx]'"
+            "an imported model needs the package onnxruntime: pip install onnxruntime"
         ) from error
     except Exception as error:  # onnxruntime's errors have no root of their own
         raise ModelError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from error

@@ -25,8 +25,7 @@ from safetensors.numpy import load_file, save
 from disam_ros.errors import ModelError
 from disam_ros.files.writing import atomic_file, file_sha256
 from disam_ros.models.model_files import check_file
-from disam_ros.models.onnx_runtime.products import IntegerProduct, row_products
-from disam_ros.models.onnx_runtime.session import has_runtime
+from disam_ros.models.onnx_runtime.products import code_products, row_products
 from disam_ros.models.similarity import unit_rows
 
 NAME = "directions"  # of the file, and its key under sha256 in model.json
@@ -78,8 +77,8 @@ class Projection:
     @cached_property
     def _product(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Descriptors [n, D] → products with the directions [n, d]."""
-        if self.scales is not None and has_runtime():
-            return IntegerProduct(self.directions, self.scales)
+        if self.scales is not None:
+            return code_products(self.directions, self.scales)
         matrix = self.matrix
         return lambda rows: row_products(rows, matrix)
 

@@ -2,7 +2,7 @@
 """Laws of the choice of the domain."""
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -52,6 +52,18 @@ def test_the_sun_of_a_worked_example_of_nrel_spa():
     # Reda and Andreas, NREL/TP-560-34302, A.5: topocentric elevation without refraction 39.872046°.
     moment = datetime(2003, 10, 17, 19, 30, 30, tzinfo=timezone.utc)
     assert sun_elevation(moment, 39.742476, -105.1786) == pytest.approx(39.872, abs=0.01)
+
+
+def test_the_sun_stands_where_an_astronomical_library_sees_it():
+    sun = pytest.importorskip("astral.sun")
+    astral = pytest.importorskip("astral")
+    for year in (1990, 2026, 2049, 2261):
+        for hour in range(0, 8760, 501):
+            moment = datetime(year, 1, 1, tzinfo=timezone.utc) + timedelta(hours=hour)
+            for latitude, longitude in ((-78.0, 166.0), (0.0, -60.0), (48.5, 9.0), (89.0, 0.0)):
+                observer = astral.Observer(latitude, longitude)
+                height = sun.elevation(observer, moment, with_refraction=False)
+                assert sun_elevation(moment, latitude, longitude) == pytest.approx(height, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import sys
+
 import faiss
 import numpy as np
 import pytest
 
+from disam_ros.errors import MapError
 from disam_ros.mapping.compression import learn_projection, to_int8
 from disam_ros.mapping.index import (
     CellIndex,
@@ -232,3 +235,25 @@ def test_the_index_of_another_map_is_not_used(codes, projection, tmp_path, caplo
     assert "has 200 images by 40 coordinates, the map 300 by 40" in caplog.text
     write_cells(tmp_path / "cells", codes, projection.steps)
     assert isinstance(open_index(codes, projection.steps, CPU, tmp_path / "cells"), CellIndex)
+
+
+def test_without_faiss_all_codes_are_compared_and_the_remedy_is_named(
+    codes, projection, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("disam_ros.mapping.index.FLAT", 10)
+    write_cells(tmp_path / "cells", codes, projection.steps)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    index = open_index(codes, projection.steps, CPU, tmp_path / "cells")
+    assert isinstance(index, FlatIndex) and "pip install faiss-cpu" in caplog.text
+    with pytest.raises(MapError, match="the map is complete without it"):
+        write_cells(tmp_path / "other", codes, projection.steps)
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+def test_a_search_by_leading_coordinates_needs_no_runtime(codes, projection, monkeypatch, runtime):
+    query = projection.decode(codes[[5, 17]])
+    rows, scores = FlatIndex(codes, projection.steps).search(query, 9)
+    monkeypatch.setattr("disam_ros.mapping.index.EXACT", 10)
+    monkeypatch.setattr("disam_ros.models.onnx_runtime.products.has_runtime", lambda: runtime)
+    best = FlatIndex(codes, projection.steps).search(query, 9)
+    assert np.array_equal(best[0], rows) and best[1] == pytest.approx(scores, abs=1e-5)

@@ -8,12 +8,11 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from disam_ros.models import projection as module
 from disam_ros.models.onnx_runtime import products
+from disam_ros.models.onnx_runtime.graph import node_model
 from disam_ros.models.onnx_runtime.products import LARGEST, IntegerProduct, row_products
 from disam_ros.models.projection import Projection
 
-pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
@@ -88,7 +87,7 @@ def test_a_projection_in_integers_is_that_in_floats_with_any_leading_dimensions(
     rows[1, 2] = 0.0
     directions = shipped(rng)
     integers = directions.project(rows)
-    monkeypatch.setattr(module, "has_runtime", lambda: False)
+    monkeypatch.setattr(products, "has_runtime", lambda: False)
     floats = replace(directions).project(rows)
     assert integers.shape == floats.shape == (2, 3, 12)
     assert directions.project(rows[0, 0]).shape == (12,)
@@ -99,3 +98,17 @@ def test_a_projection_that_has_computed_can_be_sent_to_another_process(rng):
     directions, rows = shipped(rng), rng.standard_normal((2, 300)).astype(np.float32)
     result = directions.project(rows)
     assert np.array_equal(pickle.loads(pickle.dumps(directions)).project(rows), result)
+
+
+def test_graphs_are_what_the_package_onnx_reads_and_accepts(rng):
+    onnx = pytest.importorskip("onnx")
+    constants = {"b": np.arange(600, dtype=np.int8).reshape(300, 2), "zero": np.array(64, np.uint8)}
+    written = node_model("MatMulInteger", {"a": np.uint8}, ("c", np.int32), constants)
+    model = onnx.load_from_string(written)
+    onnx.checker.check_model(model, full_check=True)
+    for tensor in model.graph.initializer:
+        assert np.array_equal(onnx.numpy_helper.to_array(tensor), constants[tensor.name])
+    gemm = node_model(
+        "Gemm", {"a": np.float32, "b": np.float32}, ("c", np.float32), {}, flags=["transB"]
+    )
+    onnx.checker.check_model(onnx.load_from_string(gemm), full_check=True)

@@ -25,7 +25,6 @@ IMPORTED = [
     "disam_ros.models.networks",
     "disam_ros.models.mobile",
     "safetensors.torch",
-    "threadpoolctl",
     "torch.utils._device",
 ]
 _context = multiprocessing.get_context("forkserver")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 
-import faiss
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -78,6 +77,8 @@ class NetVlad(nn.Module):
 
         Raises ModelError where there are fewer features than clusters.
         """
+        import faiss  # needed by training alone
+
         features = functional.normalize(z, dim=1).permute(0, 2, 3, 1).flatten(0, 2).float().cpu()
         clusters, channels = self.centres.shape
         if len(features) < clusters:

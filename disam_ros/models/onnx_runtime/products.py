@@ -8,6 +8,7 @@ computes them.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.device import CPU
+from disam_ros.models.onnx_runtime.graph import node_model
 from disam_ros.models.onnx_runtime.session import create_session, has_runtime
 
 if TYPE_CHECKING:
-    from onnx import NodeProto, TensorProto
     from onnxruntime import InferenceSession
 
-OPSET, IR_VERSION = 18, 9  # what onnxruntime 1.18 reads
 BASE = 128
 ZERO = BASE // 2  # the digit 0 is stored so
 LARGEST = 64 * 127  # of a row's whole numbers: its digits lie in −64…64
@@ -36,6 +36,19 @@ def row_products(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np
     return np.asarray(session.run([PRODUCTS], {A: a, B: b})[0])
 
 
+def code_products(
+    codes: NDArray[np.int8], scales: NDArray[np.float32]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Returns the function rows float32 [n, D] → rows · matrixᵀ float32 [n, d] of IntegerProduct.
+
+    Where ONNX Runtime is not installed numpy computes it, with the matrix in float32.
+    """
+    if has_runtime():
+        return IntegerProduct(codes, scales)
+    matrix = codes.astype(np.float32) * scales[:, None]
+    return lambda rows: rows @ matrix.T
+
+
 class IntegerProduct:
     """rows float32 [n, D] → rows · matrixᵀ float32 [n, d], computed in integers.
 
@@ -44,8 +57,8 @@ class IntegerProduct:
     Numerical Algorithms 2012, split products likewise). So each factor has 8 bits, of which those
     of the descriptors use values up to 128: a CPU without VNNI adds two products in 16 bits, which
     these never exceed (ONNX Runtime, Quantize ONNX models). All CPUs compute the same. An error is
-    at most max |row| / (2 · LARGEST) · Σ |matrix| and float32's. Raises ImportError without the
-    packages.
+    at most max |row| / (2 · LARGEST) · Σ |matrix| and float32's. Raises ImportError
+    without ONNX Runtime.
     """
 
     def __init__(self, codes: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
@@ -68,38 +81,15 @@ def _session_of_floats() -> InferenceSession | None:
     """None where ONNX Runtime is not installed."""
     if not has_runtime():
         return None
-    from onnx import TensorProto, helper
-
-    node = helper.make_node("Gemm", [A, B], [PRODUCTS], transB=1)
-    return _session(node, {A: TensorProto.FLOAT, B: TensorProto.FLOAT}, TensorProto.FLOAT, [])
+    inputs = {A: np.float32, B: np.float32}
+    model = node_model("Gemm", inputs, (PRODUCTS, np.float32), {}, flags=["transB"])
+    return create_session(model, CPU)
 
 
 os.register_at_fork(after_in_child=_session_of_floats.cache_clear)  # its threads are not there
 
 
 def _session_of_integers(codes: NDArray[np.int8]) -> InferenceSession:
-    from onnx import TensorProto, helper, numpy_helper
-
-    constants = [
-        numpy_helper.from_array(np.ascontiguousarray(codes.T), B),
-        numpy_helper.from_array(np.array(ZERO, np.uint8), "zero"),
-    ]
-    node = helper.make_node("MatMulInteger", [A, B, "zero"], [PRODUCTS])
-    return _session(node, {A: TensorProto.UINT8}, TensorProto.INT32, constants)
-
-
-def _session(
-    node: NodeProto, inputs: dict[str, int], output: int, constants: list[TensorProto]
-) -> InferenceSession:
-    """A session of one node with matrices of any size. inputs, output: kinds of their numbers."""
-    from onnx import helper
-
-    values = [
-        helper.make_tensor_value_info(name, kind, [f"{name} rows", f"{name} columns"])
-        for name, kind in inputs.items()
-    ]
-    made = helper.make_tensor_value_info(PRODUCTS, output, ["rows", "columns"])
-    graph = helper.make_graph([node], PRODUCTS, values, [made], constants)
-    opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
-    return create_session(model.SerializeToString(), CPU)
+    constants = {B: np.ascontiguousarray(codes.T), "zero": np.array(ZERO, np.uint8)}
+    model = node_model("MatMulInteger", {A: np.uint8}, (PRODUCTS, np.int32), constants)
+    return create_session(model, CPU)

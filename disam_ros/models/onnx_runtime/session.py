@@ -17,20 +17,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ON_CPU, ON_CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-RUNTIME = ("onnx", "onnxruntime")  # packages that make and run graphs
 
 
 def has_runtime() -> bool:
-    """Whether ONNX Runtime can make and run graphs."""
-    return all(find_spec(name) is not None for name in RUNTIME)
+    """Returns whether ONNX Runtime is installed."""
+    return find_spec("onnxruntime") is not None
 
 
 def require_runtime() -> None:
     """Raises ConfigError where ONNX Runtime is not installed."""
     if not has_runtime():
         raise ConfigError(
-            "backend 'onnx' needs the packages onnx and onnxruntime: pip install "
-            "'disam_ros[onnx]', or set backend to 'torch'"
+            "backend 'onnx' needs the package onnxruntime: pip install onnxruntime, or set "
+            "backend to 'torch'"
         )
 
 
