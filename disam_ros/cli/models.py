@@ -118,6 +118,7 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
     save_model(model, arguments.output, overwrite=arguments.overwrite)
     add_onnx(arguments.output)
     print(f"{model.label} → {arguments.output}")
+    print("disam build-map --retrieval paper makes maps that are searched as the paper does")
 
 
 def import_model_command(arguments: argparse.Namespace) -> None:

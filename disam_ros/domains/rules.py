@@ -52,4 +52,8 @@ def domains_named(names: Iterable[str], rules: Mapping[str, Domain]) -> list[Dom
                 f"'{name}: {{sun_elevation: [6, 90], months: [6, 7, 8], weather: [clear, cloudy]}}'"
                 ", or with {} as tags to fit everything"
             )
+        if names.count(name) > 1:
+            raise DomainError(
+                f"domains: '{name}' is named {names.count(name)} times, expected once"
+            )
     return [rules[name] for name in names]

@@ -244,12 +244,16 @@ class Localizer:
         return self._reranker.rank(query, shortlist)
 
     def belief(self, query: Query, candidates: Candidates, calibration: Calibration) -> Belief:
-        """Belief of a single image: between its best candidate and that one's neighbours."""
-        between = self._between(query, int(candidates.rows[0]))
-        view = PoseWithCovariance(between.pose, between.bend)
+        """Belief of a single image: between its best candidate and that one's neighbours; on a map
+        of the paper's retrieval at the candidate."""
+        row = int(candidates.rows[0])
+        between = self._between(query, row)
+        mapped = Transform(self.map.poses[row, :3], self.map.poses[row, 3:])
+        in_paper = self.map.header.descriptor.as_in_paper
+        view = PoseWithCovariance(mapped if in_paper else between.pose, between.bend)
         base = view.with_lever_arm(self.base_from_camera(query.frame).inverse())
         return Belief(
-            row=int(candidates.rows[0]),
+            row=row,
             map_from_base=base.pose,
             probability=float(expit(self.log_odds(candidates, calibration))),
             on_map=math.nan,

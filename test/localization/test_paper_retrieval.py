@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.data import camera_pose, detailed
-from support.localize import candidates_of, describe
+from support.localize import candidates_of, describe, localize
 from torch.nn import functional
 
 from disam_ros import cli
@@ -18,6 +18,7 @@ from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.errors import MapError
+from disam_ros.geometry import distance
 from disam_ros.image import resized_bicubic
 from disam_ros.localization.localizer import Localizer
 from disam_ros.models.networks import Decoder, Encoder
@@ -115,6 +116,13 @@ def test_its_scores_are_those_of_the_equations(similarities, candidates):
         for stage, scores in (("coarse", ranked.coarse), ("fine", ranked.fine)):
             assert scores == pytest.approx(similarities[stage][query][ranked.rows], abs=2e-3)
         assert not ranked.shifts.any()
+
+
+def test_a_single_image_has_the_pose_of_its_best_map_image(root, candidates):
+    localizer = Localizer.open(root / "map", root / "model", LocalizerConfig(device="cpu"))
+    answer = localize(localizer, picture(-QUERIES), domain=DOMAINS[1])
+    best = camera_pose(int(candidates[0].rows[0]))
+    assert distance(answer.map_from_camera, best) == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
 def test_a_map_that_was_built_before_the_papers_retrieval_is_not_of_it(root, tmp_path):

@@ -13,7 +13,7 @@ from disam_ros.errors import ModelError, OutputError
 from disam_ros.files.writing import file_sha256
 from disam_ros.models.import_checkpoint import import_checkpoint
 from disam_ros.models.model import create_model, load_model, save_model
-from disam_ros.models.networks import Decoder, Encoder
+from disam_ros.models.networks import Decoder, Encoder, ResidualBlock
 
 DOMAINS = [Domain("day"), Domain("night")]
 
@@ -121,16 +121,63 @@ def test_width_and_blocks_are_read_from_the_weights(tmp_path):
     assert (model.network.width, model.network.encoder_blocks) == (5, 3)
 
 
-def test_a_decoder_file_is_refused_as_an_encoder(tmp_path):
+def test_decoders_do_not_count_as_encoders(tmp_path):
     write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [Decoder(3, 1)])
-    with pytest.raises(ModelError, match="number of --domains"):
+    with pytest.raises(ModelError, match=r"are 1 encoders, .* and 1 decoders; expected 2"):
         import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
 
 
 def test_a_missing_number_is_named(tmp_path):
-    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [])
+    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)] * 3, [])
+    (tmp_path / "1_net_G1.pth").unlink()
     with pytest.raises(ModelError, match=r"1_net_G1\.pth not found"):
         import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
+
+
+def test_epochs_that_are_there_are_named_where_one_is_missing(tmp_path):
+    for epoch in (300, 1200):
+        write_public_checkpoint(str(tmp_path / f"{epoch}_net_G"), [Encoder(3, 1)], [])
+    with pytest.raises(ModelError, match=r"there: 1200_net_G, 300_net_G"):
+        import_checkpoint(str(tmp_path / "600_net_G"), DOMAINS[:1])
+
+
+@pytest.mark.parametrize(
+    ("encoders", "decoders", "message"),
+    [
+        (1, 0, "are 1 encoders, .* and 0 decoders; expected 2"),
+        (3, 3, "are 3 encoders, .* and 3 decoders; expected 2"),
+        (4, 0, "are 4 encoders, .* and 0 decoders; expected 2"),
+    ],
+)
+def test_another_number_of_encoders_than_domains_is_refused(tmp_path, encoders, decoders, message):
+    prefix = str(tmp_path / "1_net_G")
+    write_public_checkpoint(prefix, [Encoder(3, 1)] * encoders, [Decoder(3, 1)] * decoders)
+    with pytest.raises(ModelError, match=message):
+        import_checkpoint(prefix, DOMAINS)
+
+
+def test_blocks_that_domains_share_are_refused_by_name(tmp_path):
+    shared = [Encoder(3, 1), Encoder(3, 1), Decoder(3, 1), Decoder(3, 1)]
+    blocks = [ResidualBlock(12), ResidualBlock(12)]
+    write_public_checkpoint(str(tmp_path / "1_net_G"), shared, blocks)
+    with pytest.raises(ModelError, match=r"G5\.pth has .*netG_n_shared"):
+        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
+
+
+def test_batch_normalization_is_refused_by_name(tmp_path):
+    encoder = Encoder(3, 1)
+    encoder.model[2] = torch.nn.BatchNorm2d(3)
+    write_public_checkpoint(str(tmp_path / "1_net_G"), [encoder], [])
+    with pytest.raises(ModelError, match="batch normalization"):
+        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS[:1])
+
+
+def test_domains_that_the_clock_cannot_tell_apart_are_reported(tmp_path, caplog):
+    prefix, months = str(tmp_path / "1_net_G"), (9,)
+    write_public_checkpoint(prefix, [Encoder(3, 1)] * 3, [])
+    domains = [Domain("one", months=months), Domain("two", months=months), Domain("night")]
+    import_checkpoint(prefix, domains)
+    assert [r.getMessage()[:24] for r in caplog.records] == ["two has the tags of one,"]
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
