@@ -178,7 +178,7 @@ def test_poses_are_sorted_and_repeated_and_non_finite_ones_are_dropped(tmp_path,
     assert "skipped 1 poses" in caplog.text
 
 
-def test_the_true_pose_is_preferred_then_tf_then_any_pose_then_odometry(tmp_path):
+def test_the_true_pose_is_preferred_then_a_dense_one_then_tf_then_odometry(tmp_path):
     def bag(name: str, topics: list[str]) -> Path:
         with BagWriter(tmp_path / name) as writer:
             for i in range(3):
@@ -195,8 +195,8 @@ def test_the_true_pose_is_preferred_then_tf_then_any_pose_then_odometry(tmp_path
                         writer.write(topic, message, stamp, messages.RELIABLE_QOS)
         return tmp_path / name
 
-    topics = ["/odom", "/slam", "/tf", "/ground_truth/pose"]
-    for count, chosen in ((4, 1), (3, 3), (2, 2), (1, 4)):
+    topics = ["/odom", "/tf", "/slam", "/ground_truth/pose"]
+    for count, chosen in ((4, 1), (3, 2), (2, 3), (1, 4)):
         with BagReader(bag(f"bag{count}", topics[:count])) as reader:
             _, poses = read_poses(search_of(reader))
         assert poses[0].translation[0] == chosen

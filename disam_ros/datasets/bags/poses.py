@@ -2,7 +2,8 @@
 """Poses of the vehicle, `map_from_base`, in a bag: which of its topics tell them, and best.
 
 In this order, where they cover equally much of the drive: TF, odometry in the map frame, topics of
-poses, sparse corrections continued by odometry; then what is in another frame, which may drift.
+poses, sparse corrections continued by odometry; then what is in another frame, which may drift. TF
+is read only where no topic in the map frame covers the drive.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ POSE_TYPES = (
 # answered.
 INTENTIONS = ("goal", "target", "setpoint", "initial", "waypoint", "clicked", "desired", "command")
 INTENTION_WORDS = {"cmd", "plan", "prior", "localizer"}
+DENSE = 0.9  # share of the images' time from which other sources need not be looked for
 LEAST_COVERED = 0.5  # share of the images' time that the poses of a drive cover
 JUMP_METRES, JUMP_SPEED = 2.0, 60.0  # of a step that no vehicle drives [m], [m/s]
 JUMPS = 3  # steps of that kind that are excused
@@ -91,10 +93,6 @@ def find_poses(search: PoseSearch) -> list[PoseCandidate]:
     """Find all sources of poses in a bag, the best first. What tells of intentions is left out."""
     reader, candidates = search.reader, []
     summaries = reader.topics()
-    for target in dict.fromkeys([search.map_frame, search.tree.root(search.base_frame)]):
-        if candidate := _by_tf(search, target):
-            candidates.append(candidate)
-            break
     for topic in reader.topics_of(*POSE_TYPES):
         if is_intention(topic) or summaries[topic].count < 2:
             continue
@@ -103,7 +101,18 @@ def find_poses(search: PoseSearch) -> list[PoseCandidate]:
         is_sparse = candidate.kind == "poses" and candidate.covered < 1 - LEAST_COVERED / 2
         if is_sparse and search.odometry and len(candidate.track.stamps) > 1:
             candidates.append(_judged(_continued(candidate, search.odometry), search))
+    if not any(_suffices(candidate, search.map_frame) for candidate in candidates):
+        for target in dict.fromkeys([search.map_frame, search.tree.root(search.base_frame)]):
+            if by_tf := _by_tf(search, target):
+                candidates.append(by_tf)
+                break
     return sorted(candidates, key=lambda candidate: _preference(candidate, search.map_frame))
+
+
+def _suffices(candidate: PoseCandidate, map_frame: str) -> bool:
+    """Whether a source is as good as TF, so that TF, which may be long, need not be read."""
+    dense = candidate.kind != "corrections" and candidate.covered >= DENSE
+    return dense and candidate.frame == map_frame and not candidate.fault
 
 
 def is_intention(topic: str) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,6 @@ import numpy as np
 
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import PoseBuffer, Track
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 STATIC, MOVING = "tf_static", "tf"  # last names of the topics
 BASE = "base_link"
 WORLDS = {"map", "odom", "world", "earth", "utm", "local_map"}  # frames that no vehicle carries
+UNIT = 1e-2  # largest deviation of the length of a quaternion from 1
 STILL_METRES, STILL_DEGREES = 1e-4, 0.05  # largest change of an edge that never changes
 
 
@@ -31,7 +32,12 @@ class Edge:
     parent: str
     static: bool
     stamps_ns: list[int] = field(default_factory=list)
-    transforms: list[Transform] = field(default_factory=list)
+    rows: list[tuple[float, ...]] = field(default_factory=list)  # tx ty tz qx qy qz qw
+
+    @cached_property
+    def transforms(self) -> list[Transform]:
+        """parent_from_child at each stamp; made of the edges that are used, for bags hold many."""
+        return [Transform(np.array(row[:3]), np.array(row[3:])) for row in self.rows]
 
     def buffer(self, max_gap_ns: int) -> PoseBuffer:
         """The transforms over time."""
@@ -42,8 +48,9 @@ class Edge:
         """Whether its transform never changes."""
         if self.static:
             return True
-        places = np.stack([transform.translation for transform in self.transforms])
-        turns = np.stack([transform.quaternion for transform in self.transforms])
+        table = np.array(self.rows)
+        places, turns = table[:, :3], table[:, 3:]
+        turns = turns / np.linalg.norm(turns, axis=1, keepdims=True)
         cosines = np.abs(turns @ turns[0]).clip(0.0, 1.0)  # of half the angles
         still = np.degrees(2 * np.arccos(cosines)) <= STILL_DEGREES
         return bool(still.all() and (np.abs(places - places[0]) <= STILL_METRES).all())
@@ -131,11 +138,8 @@ class TfTree:
         tree: Tree = {}
         skipped = 0
         for raw, message in self._reader.messages(topics) if topics else ():
-            for transform in message.transforms:
-                try:
-                    _add(tree, transform, static=_last(raw.topic) == STATIC)
-                except GeometryError:
-                    skipped += 1
+            is_static = _last(raw.topic) == STATIC
+            skipped += sum(not _add(tree, stamped, is_static) for stamped in message.transforms)
         if skipped:
             logger.warning(
                 "%s: skipped %d transforms that are not finite", self._reader.path, skipped
@@ -190,17 +194,20 @@ def _fixed(tree: Tree, target: str, source: str) -> Transform | None:
     return None
 
 
-def _add(tree: Tree, stamped: Any, static: bool) -> None:
-    """Add a geometry_msgs/TransformStamped. Raises GeometryError."""
+def _add(tree: Tree, stamped: Any, static: bool) -> bool:
+    """Add a geometry_msgs/TransformStamped. False, and it is left out, where it is no transform."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
-    parent_from_child = Transform(
-        np.array([move.x, move.y, move.z]), np.array([turn.x, turn.y, turn.z, turn.w])
-    )
+    row = (move.x, move.y, move.z, turn.x, turn.y, turn.z, turn.w)
+    norm = math.hypot(*row[3:])
+    if not (all(map(math.isfinite, row)) and abs(norm - 1.0) <= UNIT):
+        return False
     parent, child = messages.frame(stamped.header.frame_id), messages.frame(stamped.child_frame_id)
-    if child not in tree or tree[child].parent != parent or tree[child].static != static:
-        tree[child] = Edge(parent, static)
-    tree[child].stamps_ns.append(messages.stamp_ns(stamped))
-    tree[child].transforms.append(parent_from_child)
+    edge = tree.get(child)
+    if edge is None or edge.parent != parent or edge.static != static:
+        edge = tree[child] = Edge(parent, static)
+    edge.stamps_ns.append(messages.stamp_ns(stamped))
+    edge.rows.append(row)
+    return True
 
 
 def _product(edges: list[Edge]) -> Transform:
