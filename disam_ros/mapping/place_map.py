@@ -20,6 +20,7 @@ A map is written to `<name>.part` and renamed when complete: a map of its final 
 
 from __future__ import annotations
 
+import json
 import logging
 import reprlib
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.files.checking import build, check_entries
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import read_json, reading
+from disam_ros.files.reading import parse_json, read_json, reading
 from disam_ros.files.writing import part_of
 from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
@@ -134,6 +135,13 @@ class MapHeader:
         except DisamError as error:
             text = str(error)
             raise MapError(text if text.startswith(where) else f"{where}: {text}") from error
+
+
+def require_readable(header: MapHeader, where: str) -> None:
+    """Raise MapError unless a map of this header can be opened. where: named in the message."""
+    counts = {"images": 0, "sha256": {}, "camera_names": []}
+    values = parse_json(json.dumps(header.to_json() | counts).encode(), where, MapError)
+    MapHeader.from_json(check_entries(values, KINDS, where, MapError), where)
 
 
 class PlaceMap:

@@ -38,7 +38,14 @@ from disam_ros.mapping.compression import (
 )
 from disam_ros.mapping.encoding import FileRows
 from disam_ros.mapping.keypoints import FILE, fill_depths, intrinsics
-from disam_ros.mapping.place_map import DIRECTIONS, MEAN, MapHeader, index_file
+from disam_ros.mapping.place_map import (
+    DIRECTIONS,
+    MEAN,
+    MapHeader,
+    PlaceMap,
+    index_file,
+    require_readable,
+)
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 from disam_ros.mapping.rows import RowFile, Rows
 from disam_ros.models.projection import Projection
@@ -61,8 +68,8 @@ class MapWriter:
     position, skipped: inputs consumed at the last commit, and how many of them were skipped.
     overwrite: a map that is there is replaced in the end. projection: the model's, which the header
     names; None: learned on the map's images.
-    Raises OutputError where the output exists; MapError where the half-built map is of another
-    build or the disk is full.
+    Raises OutputError where the output exists; MapError where no map of this header could be
+    opened, the half-built map is of another build or the disk is full.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class MapWriter:
         projection: Projection | None = None,
     ) -> None:
         self._projection = projection
+        require_readable(header, f"{directory} cannot become a map")
         self._output = OutputDirectory(directory, MAP, overwrite)
         self.directory, self.part = self._output.path, self._output.part
         self.count = 0
@@ -319,9 +327,9 @@ class Contents:
 def write_map(
     folder: Path, header: MapHeader, contents: Contents, values: Mapping[str, Any]
 ) -> None:
-    """Completes a map beside its images.csv, keypoints and thumbnails, map.json last.
+    """Completes a map beside its images.csv, keypoints and thumbnails, map.json last, and opens it.
 
-    values: further entries of map.json.
+    values: further entries of map.json. Raises MapError for a map that could not be opened.
     """
     arrays: dict[str, NDArray[Any]] = {
         "poses.npy": contents.poses,
@@ -343,6 +351,7 @@ def write_map(
     entries["camera_names"] = list(contents.camera_names)
     entries["sha256"] = {name: _seal(folder / name) for name in header.data_files}
     write_json(folder / "map.json", entries)
+    PlaceMap(folder, verify=False)
 
 
 def map_repetition(folder: Path, header: MapHeader, contents: Contents) -> float | None:

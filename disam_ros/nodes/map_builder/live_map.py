@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,10 +32,14 @@ from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
 from disam_ros.nodes.worker import Worker
 
 QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
-SLOT = "images"
+IMAGES, REQUESTS = "images", "requests"  # slots of the worker
 PROGRESS = (1, 10)  # images in the map that are logged, and each multiple of …
 EVERY = 50
 NS = 1_000_000_000
+
+
+class FinishRequest:
+    """Asks to complete the map."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class LiveMap:
     """Loads the model; `begin` opens the map, `add` queues images, `finish` completes it.
 
     Raises DisamError where the model or the output is at fault. After an error of the map itself
-    (disk full, half-built map of other settings) it accepts no more images. place: latitude and
+    (disk full, half-built map of other settings) or of `finish` it accepts no more images; those
+    that were committed stay on disk, to be resumed. place: latitude and
     longitude [deg] of the map's origin, asked for when it is complete.
     """
 
@@ -81,12 +87,20 @@ class LiveMap:
         self._end = ""  # why no more images are accepted
         self._complete = False
         self._closing = False
-        self._worker: Worker[PosedMessage | Future] = Worker(self._work, self._failed, QUEUE)
+        self._answers: deque[Future] = deque()  # to requests to complete the map
+        self._worker: Worker[PosedMessage | FinishRequest] = Worker(self._work, self._failed, QUEUE)
 
     @property
     def begun(self) -> bool:
         """Whether `begin` was called."""
         return self._builder is not None or bool(self._end)
+
+    @property
+    def state(self) -> str:
+        """What happens to images."""
+        if not self._end:
+            return "building"
+        return "complete" if self._complete else "not building"
 
     def begin(self, camera: Camera, map_frame: str) -> int:
         """Open the map, or resume the half-built one; returns the number of images in it."""
@@ -111,13 +125,14 @@ class LiveMap:
         return self._builder.count
 
     def add(self, item: PosedMessage) -> None:
-        """Queue an image."""
-        if not self._end and self._worker.offer(SLOT, item):
+        """Queue an image; it is dropped while the map is being completed."""
+        if not self._end and (self._answers or self._worker.offer(IMAGES, item)):
             self._monitor.count("images dropped")
 
     def finish(self, answer: Future) -> None:
         """Complete the map after what is queued; the answer is (success, message)."""
-        self._worker.offer(SLOT, answer)
+        self._answers.append(answer)
+        self._worker.offer(REQUESTS, FinishRequest())
 
     def close(self) -> str:
         """Save the images so far, queued ones included; returns a message for the log."""
@@ -131,16 +146,35 @@ class LiveMap:
                 builder.commit()
         if not count:
             return "no image is in the map: there is none"
+        return f"{count} images are safe in {self._safe()}"
+
+    def _safe(self) -> str:
+        """Where images are before the map is complete, and how to go on."""
         return (
-            f"{count} images are safe in {self._config.output}.part, NOT yet a map: start again "
-            "with the same parameters to resume, call ~/finish to complete it"
+            f"{self._config.output}.part, NOT yet a map: start again with the same parameters to "
+            "resume, call ~/finish to complete it"
         )
 
-    def _work(self, item: PosedMessage | Future) -> None:
+    def _work(self, item: PosedMessage | FinishRequest) -> None:
         """Encode an image or complete the map. On the worker thread."""
-        if isinstance(item, Future):
-            item.set_result(self._finish())
+        if isinstance(item, PosedMessage):
+            self._encode(item)
             return
+        while queued := self._worker.take():
+            for image in queued:
+                if isinstance(image, PosedMessage):
+                    self._encode_or_report(image)
+        result = self._finish()
+        while self._answers:
+            self._answers.popleft().set_result(result)
+
+    def _encode_or_report(self, item: PosedMessage) -> None:
+        try:
+            self._encode(item)
+        except Exception as error:  # as the worker does
+            self._failed(error)
+
+    def _encode(self, item: PosedMessage) -> None:
         if self._end or self._builder is None:
             return
         record = ImageRecord(
@@ -151,7 +185,7 @@ class LiveMap:
             source="live",
             map_from_camera=item.map_from_base @ self._base_from_camera,
         )
-        kept = self._builder.add(PosedImage(record, lambda: self._decode(item.message)))
+        kept = self._builder.add(PosedImage(record, lambda: self.decode(item.message)))
         if kept:
             self._monitor.mark("images kept")
             self._monitor.fact("images in map", self._builder.count)
@@ -172,8 +206,8 @@ class LiveMap:
             plural = "s" if count > 1 else ""
             self._logger.info(f"{count} image{plural} in the map, {seconds:.0f} s after the first")
 
-    def _decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
-        """Decode an image. Raises ImageError: the builder then leaves the image out and logs it."""
+    def decode(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
+        """Decode an image. Raises ImageError, reported: the image is left out."""
         try:
             return image_from_message(message, self._bit_depth)
         except ImageError as error:
@@ -186,10 +220,18 @@ class LiveMap:
             return self._complete, self._end
         if self._builder is None:
             return False, "no image with a pose came yet: nothing to complete"
+        builder = self._builder
         try:
-            place_map = self._builder.finish(self._place())
-        except DisamError as error:
-            return False, str(error)
+            place_map = builder.finish(self._place())
+        except Exception as error:  # whatever it is, the caller waits for an answer
+            text = str(error) or type(error).__name__
+            if builder.count:
+                text = f"the map cannot be completed: {text}; images are safe in {self._safe()}"
+                self._break(MapError(text))
+                self._builder = None
+                with builder:  # closes it
+                    pass
+            return False, text
         self._end = f"map complete: {place_map.directory}, {len(place_map)} images"
         self._builder, self._complete = None, True
         return True, self._end

@@ -18,7 +18,6 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from disam_ros.camera import Camera, camera_of_info, info_doubts
-from disam_ros.datasets.bags.image_messages import size_of_image
 from disam_ros.errors import ConfigError, DisamError, GeometryError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
@@ -114,7 +113,7 @@ class MapBuilderNode(Node):
             self._monitor.warn_once("age", text, hold=None)
         else:
             self._monitor.solved("age")
-        return self._monitor.status("building")
+        return self._monitor.status(self._map.state)
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
@@ -229,8 +228,12 @@ class MapBuilderNode(Node):
             stamp_ns, message = self._waiting[0]
             map_from_base = self._track.at(stamp_ns)
             posed = map_from_base is not None
-            if posed and not self._map.begun and not self._begin(message, late):
-                return
+            try:
+                if posed and not self._map.begun and not self._begin(message, late):
+                    return
+            except ImageError:  # reported; the next image tells the size
+                self._waiting.popleft()
+                continue
             self._waiting.popleft()
             if map_from_base is None:
                 self._monitor.count("images without pose")
@@ -239,7 +242,10 @@ class MapBuilderNode(Node):
             self._map.add(PosedMessage(stamp_ns, message, map_from_base, place))
 
     def _begin(self, message: Image | CompressedImage, late: bool) -> bool:
-        """Open the map; False while the extrinsics are unknown. late: report that."""
+        """Open the map for images of this size; False while the extrinsics are unknown.
+
+        late: report that. Raises ImageError for an image that cannot be decoded.
+        """
         name, frame_id = self._config.camera, conversions.frame_of(message.header)
         base_from_camera = self._extrinsics.from_tf(frame_id) or self._extrinsics.fixed.get(name)
         if base_from_camera is None:
@@ -251,18 +257,17 @@ class MapBuilderNode(Node):
                 self._monitor.warn_once("extrinsics", text, level=ERROR, hold=None)
             return False
         self._monitor.solved("extrinsics")
-        count = self._map.begin(self._camera(message, base_from_camera), self._map_frame)
+        height, width = self._map.decode(message).shape[:2]
+        camera = self._camera((width, height), base_from_camera)
+        count = self._map.begin(camera, self._map_frame)
         if count:
             self.get_logger().info(f"resuming an interrupted build of {count} images")
         return True
 
-    def _camera(self, message: Image | CompressedImage, base_from_camera: Transform) -> Camera:
-        """The camera of an image by its camera_info; without intrinsics where that has none."""
-        try:
-            height, width = size_of_image(message)
-        except ImageError:  # the map leaves it out
-            height, width = 0, 0
-        size, rectified = (width, height) if width else None, self._images.rectified
+    def _camera(self, size: tuple[int, int], base_from_camera: Transform) -> Camera:
+        """The camera of images of a size (width, height) by its camera_info; without intrinsics
+        where that has none."""
+        rectified = self._images.rectified
         fault = "no camera_info came"
         if self._info is not None:
             topic = self.resolve_topic_name("camera_info")
@@ -276,7 +281,7 @@ class MapBuilderNode(Node):
             except GeometryError as error:
                 fault = f"{topic} is not used: {error}"
         self.get_logger().warning(f"{fault}; the map will hold no intrinsics")
-        return Camera(width, height, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
+        return Camera(*size, 0.0, 0.0, 0.0, 0.0, (), base_from_camera)
 
     async def _on_finish(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         answer = waking_future(self)
