@@ -15,9 +15,14 @@ MANY = 0.1  # share of images that are left out from which it is warned
 
 
 def in_words(counts: DataclassInstance) -> str:
-    """Formats counts by outcome: "9 images: 7 kept, 2 without pose"; the total comes first."""
+    """Formats counts by outcome: "9 images: 7 kept, 2 without pose"; the total comes first.
+
+    None stands for an outcome that cannot be.
+    """
     (subject, total), *outcomes = asdict(counts).items()
-    parts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in outcomes)
+    parts = ", ".join(
+        f"{number} {name.replace('_', ' ')}" for name, number in outcomes if number is not None
+    )
     return f"{total} {subject.replace('_', ' ')}: {parts}"
 
 

@@ -113,14 +113,15 @@ def test_intrinsics_of_a_frame_count_and_like_ones_are_one_camera(tmp_path):
     assert [record.camera for record in dataset.records[:3]] == ["camera2", "camera2", "camera1"]
 
 
-def test_missing_images_are_left_out_and_counted(tmp_path, caplog):
+def test_missing_images_are_left_out_and_counted(tmp_path, caplog, capsys):
     root = capture(tmp_path / "in")
     for k in (1, 4):
         (root / f"images/frame_{k:05d}.png").unlink()
     with caplog.at_level(logging.WARNING):
         assert len(converted(root)) == COUNT - 2
-    (line,) = (text for text in caplog.messages if "left out" in text)
+    line, _ = (text for text in caplog.messages if "left out" in text)
     assert "2 of 8 images" in line and "frame_00001.png" in line
+    assert "8 images: 6 kept, 0 damaged, 2 missing" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_names_without_suffix_and_the_file_itself_are_read(tmp_path):

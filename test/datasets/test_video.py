@@ -236,12 +236,22 @@ def test_intrinsics_of_a_turned_video_may_be_those_of_the_shown_frames(tmp_path)
     assert (camera.width, camera.height, camera.cx, camera.cy) == (48, 64, 25, 30)
 
 
-def test_only_keyframes_of_a_video_are_kept_in_their_order(tmp_path):
+def test_only_keyframes_of_a_video_are_kept_in_their_order(tmp_path, capsys):
     video_file(tmp_path / "a.mp4", range(0, 3000, 100))
     trajectory_file(tmp_path / "t.txt")
     assert convert(tmp_path, "--start", 1001, "--keyframe-distance", 2) == 0
     found = Dataset(tmp_path / "out").records
     assert len(found) == 8  # of 14.5 m
+    counted = "30 images: 8 kept, 0 damaged, 0 off trajectory, 22 near keyframe, 0 without pose"
+    assert counted in capsys.readouterr().out
+
+
+def test_frames_off_the_trajectory_are_counted_and_warned_of(tmp_path, capsys, caplog):
+    video_file(tmp_path / "a.mp4", range(0, 3000, 100))
+    trajectory_file(tmp_path / "t.txt", until=2.0)
+    assert convert(tmp_path, "--start", 1001) == 0
+    assert "30 images: 10 kept, 0 damaged, 20 off trajectory" in capsys.readouterr().out
+    assert "20 of 30 images are left out" in caplog.text
 
 
 def test_a_video_on_another_clock_is_refused_with_both_times(tmp_path, capsys):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from disam_ros import image
 from disam_ros.camera import Camera
+from disam_ros.datasets.counts import in_words, warn_of_losses
 from disam_ros.datasets.dataset import DatasetWriter
 from disam_ros.datasets.formats.foreign import ForeignDataset, ForeignImage
 from disam_ros.errors import DatasetError, ImageError
@@ -20,15 +21,19 @@ from disam_ros.files.reading import read_bytes
 from disam_ros.image import encode_jpeg, is_jpeg
 
 logger = logging.getLogger(__name__)
+LOST = "Look for whole files where the model or the list expects them, and for poses at all times"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Counts of images by outcome."""
+    """Counts of images by outcome; None: it cannot be in this format."""
 
-    images: int  # the sum of the next two
+    images: int  # the sum of the following but the last
     kept: int
     damaged: int  # could not be read or decoded
+    missing: int | None  # have a pose but no file
+    off_trajectory: int | None  # without a pose, in a format that keeps none of these
+    near_keyframe: int | None  # too close to the last keyframe
     without_pose: int  # among those kept
 
 
@@ -54,7 +59,8 @@ def write_dataset(
             f"{', '.join(foreign.domains())}"
         )
     images = [item for item in foreign.images if not domains or item.domain in domains]
-    counts: Counter[str] = Counter(images=len(images))
+    counts: Counter[str] = Counter(images=len(images) + sum(foreign.left_out.values()))
+    counts.update(foreign.left_out)
     with DatasetWriter(directory, foreign.info, overwrite) as writer:
         for item in tqdm(images, desc="convert", unit="img", disable=not show_progress):
             jpeg = _jpeg_of(foreign, item)
@@ -70,9 +76,12 @@ def write_dataset(
                     item.source,
                 )
         if not counts["kept"]:
-            raise DatasetError(f"{foreign.directory}: not one of {len(images)} images can be kept")
-    result = replace(Conversion(0, 0, 0, 0), **counts)
-    logger.info("%s → %s: %s", foreign.directory, directory, result)
+            raise DatasetError(
+                f"{foreign.directory}: not one of {counts['images']} images can be kept"
+            )
+    result = replace(Conversion(0, 0, 0, None, None, None, 0), **counts)
+    lost = counts["damaged"] + counts["missing"] + counts["off_trajectory"]
+    warn_of_losses(foreign.directory, lost, result.images, f"{in_words(result)}. {LOST}")
     return result
 
 

@@ -7,8 +7,8 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +52,7 @@ class ForeignDataset:
     images: list[ForeignImage]  # in the order to be written, drive by drive in time order
     # Reads an image that is no file: RGB [H, W, 3], the images in their order. Raises ImageError.
     pixels: Callable[[ForeignImage], NDArray[np.uint8]] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)  # images by outcome of `Conversion`
 
     def domains(self) -> dict[str, int]:
         """Number of images by domain, in order of first appearance."""

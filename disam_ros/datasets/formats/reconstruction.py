@@ -97,7 +97,8 @@ class Reconstruction:
             origin=origin,
         )
         images.sort(key=lambda image: image.stamp_ns)
-        return ForeignDataset(self.directory, info, images)
+        missing = {"missing": len(self.shots) - len(shots)}
+        return ForeignDataset(self.directory, info, images, left_out=missing)
 
     def _stored(self) -> list[Shot]:
         """The images that exist; the log counts the others. Raises DatasetError: there is none."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -74,11 +75,15 @@ class Video(Format):
         trajectory = read_trajectory(self.trajectory).for_base(mount, assumed=of_camera)
         poses = PoseBuffer.of(*trajectory.track, round(self.max_gap * NANOSECONDS))
         keyframes = KeyframeSelector(self.keyframe_distance, 0.0)
-        images = []
+        images, left_out = [], Counter(off_trajectory=0, near_keyframe=0)
         for since_ns in video.times_ns:
             stamp_ns = first_ns + since_ns
             base = poses.at(stamp_ns)
-            if base is not None and keyframes.keeps(CAMERA, base @ LOOKS_AHEAD):
+            if base is None:
+                left_out["off_trajectory"] += 1
+            elif not keyframes.keeps(CAMERA, base @ LOOKS_AHEAD):
+                left_out["near_keyframe"] += 1
+            else:
                 source = f"{path.name} {since_ns / NANOSECONDS:.3f} s"
                 pose = base @ LOOKS_AHEAD
                 images.append(ForeignImage(stamp_ns, CAMERA, self.domain, source, pose))
@@ -97,7 +102,7 @@ class Video(Format):
             longitude=None if place is None else place.longitude,
             origin=f"video {path.name}, poses of {Path(self.trajectory).name}",
         )
-        return ForeignDataset(path, info, images, video.reader(first_ns))
+        return ForeignDataset(path, info, images, video.reader(first_ns), left_out)
 
 
 class VideoFile:
