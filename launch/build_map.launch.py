@@ -14,6 +14,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from disam_ros.files.paths import find_config, missing_profile
+from disam_ros.nodes.launching import refuse_unknown_arguments
 
 STOP = "300"  # seconds from one signal to the next, stronger one: images are still encoded
 
@@ -53,6 +54,7 @@ ARGUMENTS = {
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Creates the map builder."""
+    refuse_unknown_arguments(__file__, ARGUMENTS)
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     image = values["image"]
     info = values["camera_info"] or join(dirname(image), "camera_info")

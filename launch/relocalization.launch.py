@@ -13,6 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from disam_ros.files.paths import find_config, missing_profile
+from disam_ros.nodes.launching import refuse_unknown_arguments
 from disam_ros.slam.consumers import CONSUMERS, Consumer
 
 STOP = "60"  # seconds from one signal to the next, stronger one
@@ -88,6 +89,7 @@ def camera_topics(cameras: list[str], images: list[str], infos: list[str]) -> di
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Creates the localizer, and RViz on request if it is installed."""
+    refuse_unknown_arguments(__file__, ARGUMENTS)
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     consumer = CONSUMERS.get(values["consumer"], Consumer())
     cameras = words(values["cameras"])

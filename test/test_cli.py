@@ -103,6 +103,7 @@ def test_a_bag_gives_the_same_map_as_the_dataset_it_was_made_of(root):
     [
         (["build-map", "--dataset", "nowhere"], "nowhere/dataset.json not found"),
         (["build-map", "--bag", "nowhere"], "nowhere does not exist"),
+        (["build-map", "--dataset", "nowhere", "--domain", "fog"], "no encoder for domain 'fog'"),
         (["localize", "x.jpg", "--map", "nowhere"], "nowhere is not a map"),
     ],
 )
@@ -112,6 +113,26 @@ def test_an_error_is_one_line_and_exit_status_one(root, capsys, arguments, messa
         arguments += ["--output", str(root / "map")]
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_named_as_a_bag_is_recognized_and_the_reverse(root, capsys):
+    assert build(root, "--bag", str(root / "data")) == 1
+    assert (
+        "data is a dataset directory, not a bag: name it with --dataset" in capsys.readouterr().err
+    )
+    dataset_to_bag(root / "data", root / "bag", show_progress=False)
+    assert build(root, "--dataset", str(root / "bag")) == 1
+    assert "is not a dataset directory but a bag: name it with --bag" in capsys.readouterr().err
+
+
+def test_a_build_that_is_interrupted_says_how_to_go_on(root, monkeypatch, caplog):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("disam_ros.mapping.builder.build_map", interrupted)
+    with caplog.at_level("INFO"):
+        assert build(root, "--dataset", str(root / "data")) == 130
+    assert "map is kept: the same command resumes it" in caplog.text
 
 
 def test_a_misspelt_domain_is_answered_with_the_nearest_names(tmp_path, capsys):

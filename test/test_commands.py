@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 
-from disam_ros.cli import command_line
+import disam_ros
+from disam_ros.cli import command_line, main
 from disam_ros.cli.arguments import configured
 from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.errors import ConfigError
+from disam_ros.nodes.launching import refuse_unknown_arguments
 
 # Options that name no setting: of the images that are written, and of the data that are read.
 OTHERS = {("disam aerial", "domain")}
@@ -80,3 +83,42 @@ def test_a_port_that_does_not_exist_is_refused(port, capsys):
     with pytest.raises(SystemExit):
         command_line().parse_args(["view", "--port", port])
     assert f"expected a whole number from 0 to 65535, got '{port}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["buld-map"], "disam: unknown command 'buld-map' (did you mean 'build-map'?)"),
+        (["map", "chek"], "disam map: unknown command 'chek' (did you mean 'check'?)"),
+        (["--verson"], "disam: unknown option '--verson' (did you mean '--version'?)"),
+        (
+            ["build-map", "--datset", "d", "--output", "m"],
+            "disam build-map: unknown option '--datset' (did you mean '--dataset'?)",
+        ),
+        (["view", "--prt=1"], "disam view: unknown option '--prt' (did you mean '--port'?)"),
+        (["view", "--zzz"], "disam view: unknown option '--zzz'; see disam view --help"),
+    ],
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_nearest_one(line, words, capsys):
+    with pytest.raises(SystemExit):
+        command_line().parse_args(line)
+    assert words in capsys.readouterr().err
+
+
+def test_a_misspelt_argument_of_a_launch_file_is_refused(monkeypatch):
+    line = ["ros2", "launch", "disam_ros", "map.launch.py", "modle:=outdoor"]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(ConfigError, match=r"argument modle:=outdoor: .* did you mean 'model'\?"):
+        refuse_unknown_arguments("/share/launch/map.launch.py", {"map", "model"})
+    refuse_unknown_arguments("/share/launch/map.launch.py", {"modle"})
+    refuse_unknown_arguments("/share/launch/included.launch.py", {"map", "model"})
+
+
+def test_training_is_a_command_where_the_repository_is_there(monkeypatch, tmp_path, capsys):
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml")]) == 1
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "go on from the last checkpoint" in capsys.readouterr().out
+    monkeypatch.setattr(disam_ros, "__file__", str(tmp_path / "disam_ros" / "__init__.py"))
+    assert main(["train"]) == 1
+    assert "disam train runs in a checkout of the repository" in capsys.readouterr().err

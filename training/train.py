@@ -35,9 +35,8 @@ def open_run(config: RunConfig, resume: bool = False) -> Loop[Any]:
     return Training(config, resume)
 
 
-def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool]:
-    """Reads the recipe with the command line's changes, and whether to resume."""
-    parser = argparse.ArgumentParser(prog="training.train", description="Train a model.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of training, here and of the command `disam train`."""
     parser.add_argument("--config", required=True, help="recipe, config/train_*.yaml")
     parser.add_argument("--data", nargs="+", help="replaces the recipe's data")
     parser.add_argument("--validation", nargs="*", help="replaces the recipe's validation data")
@@ -46,7 +45,10 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    options = parser.parse_args(arguments)
+
+
+def read_recipe(options: argparse.Namespace) -> tuple[RunConfig, bool]:
+    """Reads the recipe with the command line's changes, and whether to resume."""
     config = load_config(options.config)
     for key in ("data", "initial", "output", "device", "seed"):
         if getattr(options, key) is not None:
@@ -57,10 +59,18 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[RunConfig, bool
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Train. Returns the exit status of `run`."""
+    parser = argparse.ArgumentParser(prog="training.train", description="Train a model.")
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
     """Train. Returns 0 done, 1 an error a user can act on, 128 and the signal's number."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)  # disam shows warnings of others alone
     try:
-        config, resume = parse_arguments(arguments)
+        config, resume = read_recipe(options)
         training = open_run(config, resume)
         model = training.run()
         if training.processes.first:

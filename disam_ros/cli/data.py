@@ -7,21 +7,26 @@ import argparse
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
+import disam_ros
 from disam_ros.cli.arguments import add, add_image_limit, add_settings, settings_of
 from disam_ros.cli.help import Parser, add_command
 from disam_ros.cli.outputs import add_output
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import DATASET, FILE
 
-SEASON_TOWN = "season_town"  # imported by name: the package works without it
+SEASON_TOWN = "season_town"  # imported by name, as is training: the package works without
 
 
 def add_commands(command: Callable[..., Parser]) -> None:
     """Adds the commands that make datasets."""
     synth = command("synth", synth_command, "render drives of the season town")
     synth.fill = _add_synth_arguments
+
+    train = command("train", train_command, "train a model, in a checkout of the repository")
+    train.fill = _add_train_arguments
 
     aerial = command("aerial", aerial_command, "aerial tiles and poses → dataset of polar images")
     add(aerial, "--tiles", "tile directory", required=True)
@@ -62,6 +67,28 @@ def _add_synth_arguments(parser: argparse.ArgumentParser) -> None:
 
 def synth_command(arguments: argparse.Namespace) -> None:
     _season_town().run(arguments)
+
+
+def _training() -> ModuleType:
+    """Returns the training of the repository, which is not part of the package."""
+    repository = Path(disam_ros.__file__).parents[1]
+    if not (repository / "training" / "train.py").is_file():
+        raise ConfigError(
+            "disam train runs in a checkout of the repository of disam_ros, installed by make "
+            f"install or pip install -e; this disam_ros is {Path(disam_ros.__file__).parent}"
+        )
+    if str(repository) not in sys.path:
+        sys.path.append(str(repository))
+    return import_module("training.train")
+
+
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    _training().add_arguments(parser)
+
+
+def train_command(arguments: argparse.Namespace) -> int:
+    status: int = _training().run(arguments)
+    return status
 
 
 def aerial_command(arguments: argparse.Namespace) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from disam_ros.files.paths import expand
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line, with exit status 2.
+    """Reports wrong arguments in one line, with the nearest right one, and exit status 2.
 
     `~` is expanded in every value, also in `--map=~/map`, which shells leave as it is. `-1e-3` is
     a value, not an option, as in Python 3.14.
@@ -24,15 +26,39 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
         self.fill: Callable[[Parser], None] | None = None  # adds the arguments when first needed
 
-    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Declares arguments that wait for it (`fill`), and parses."""
         fill, self.fill = self.fill, None
         if fill:
             fill(self)
-        return super().parse_known_args(*args, **kwargs)
+        words = list(sys.argv[1:] if args is None else args)
+        self._refuse_unknown(words)
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        """Reports the first unknown option or command, before anything else that it makes wrong."""
+        actions = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        for word in words:
+            name = word.partition("=")[0]
+            if word == "--":
+                return
+            if not word.startswith("-") and actions:  # what follows is the command's own
+                commands = actions[0].choices
+                if word not in commands:
+                    self.error(f"unknown command '{word}'{_nearest(word, commands)}")
+                return
+            options = self._option_string_actions
+            if name.startswith("--") and not any(option.startswith(name) for option in options):
+                self.error(f"unknown option '{name}'{_nearest(name, options)}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _nearest(word: str, names: Collection[str]) -> str:
+    """Asks whether the nearest of the names was meant; empty where none is near."""
+    near = get_close_matches(word, names, 1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def add_command(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from disam_ros.datasets.sources import PosedImage
     from disam_ros.mapping.place_map import PlaceMap
+
+logger = logging.getLogger(__name__)
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -65,10 +68,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 def build_map_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.sources import open_bag, open_dataset
     from disam_ros.device import select_device
-    from disam_ros.mapping.builder import build_map
+    from disam_ros.mapping.builder import build_map, require_domain
     from disam_ros.models.model import load_model
 
     config = configured(MapBuilderConfig, arguments)
+    model, encoder = load_model(arguments.model), None
+    require_domain(model, config.domain)
     if not arguments.dataset:
         gap, options = max_gap_of(arguments), bag_options_of(arguments)
         source = open_bag(arguments.bag, poses_of(arguments), gap, options)
@@ -78,7 +83,6 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         )
     else:
         source = open_dataset(arguments.dataset)
-    model, encoder = load_model(arguments.model), None
     if arguments.ray:
         from disam_ros.mapping.encoding import row_makers
         from disam_ros.mapping.ray_encoder import RayEncoder
@@ -88,15 +92,14 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         makers = row_makers(config, views.cameras)
         encoder = RayEncoder(model, config.descriptor, arguments.ray, makers)
     device = select_device(arguments.device)
-    place_map = build_map(
-        source,
-        model,
-        arguments.output,
-        config,
-        device,
-        encoder=encoder,
-        overwrite=arguments.overwrite,
-    )
+    output, overwrite = arguments.output, arguments.overwrite
+    try:
+        place_map = build_map(
+            source, model, output, config, device, encoder=encoder, overwrite=overwrite
+        )
+    except KeyboardInterrupt:
+        logger.info("what is done of %s is kept: the same command resumes it", output)
+        raise
     print(f"{_built(place_map)} → {arguments.output}")
 
 

@@ -221,7 +221,8 @@ def _read_info(directory: Path) -> DatasetInfo:
     path = directory / "dataset.json"
     with reading(path, DatasetError):
         if not path.exists():
-            raise DatasetError(f"{path} not found: {directory} is not a dataset directory")
+            bag = " but a bag: name it with --bag" if (directory / "metadata.yaml").exists() else ""
+            raise DatasetError(f"{path} not found: {directory} is not a dataset directory{bag}")
     values = read_json(path, FORMAT_VERSION, DatasetError, KINDS, closed=True, remedy=REMEDY)
     unit = values["depth_unit"]
     if unit is not None and unit <= 0:

@@ -68,6 +68,15 @@ def build_map(
         return builder.finish(show_progress=show_progress)
 
 
+def require_domain(model: Model, name: str) -> None:
+    """Raises MapError where a model has no encoder for a domain; an empty name is none."""
+    if name and not DomainChooser(model.domains).find(name):
+        raise MapError(
+            f"model '{model.name}' has no encoder for domain '{name}', only for "
+            f"{', '.join(model.domain_names())}; choose one with --domain"
+        )
+
+
 def write_indices(place_map: PlaceMap) -> list[Path]:
     """Write the inverted file of each camera with more than FLAT images. Returns their paths.
 
@@ -121,6 +130,7 @@ class MapBuilder:
             logger.warning(
                 "the licence of model '%s', %s, forbids commercial use", model.name, licence
             )
+        require_domain(model, config.domain)
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
         self._views = MapViews(info.cameras, config.field_of_view)
@@ -245,11 +255,7 @@ class MapBuilder:
         name = self._config.domain or item.record.domain
         if domain := self._domains.find(name):
             return domain
-        if name:
-            raise MapError(
-                f"model '{self._model.name}' has no encoder for domain '{name}', only for "
-                f"{', '.join(self._model.domain_names())}; choose one with --domain"
-            )
+        require_domain(self._model, name)
         place = item.place or (self._info.latitude, self._info.longitude)
         latitude, longitude = (float("nan") if v is None else v for v in place)
         return self._domains.choose(item.record.stamp_ns, latitude, longitude).name

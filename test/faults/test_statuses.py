@@ -109,10 +109,10 @@ def test_a_training_that_a_signal_ends_has_its_status_and_says_how_to_go_on(
     def run():
         raise end
 
-    monkeypatch.setattr(train, "parse_arguments", lambda _: (None, False))
+    monkeypatch.setattr(train, "read_recipe", lambda _: (None, False))
     monkeypatch.setattr(train, "open_run", lambda *_: SimpleNamespace(run=run))
     with caplog.at_level("INFO"):
-        assert train.main([]) == status
+        assert train.run(SimpleNamespace()) == status
     assert "--resume" in caplog.text
 
 

@@ -137,6 +137,7 @@ def heeds_signals(pid: int) -> bool:
     ("changes", "words"),
     [
         ({"consumer": "amlc"}, "amlc"),
+        ({"odm": "/odom"}, "argument odm:=/odom: unknown name 'odm'; did you mean 'odom'?"),
         ({"config": "cpu_robt"}, "'cpu_robt' does not exist; expected a path, or one of cpu_robot"),
         ({"image": "/l/image,/r/image"}, "for 1 cameras: name as many"),
         ({"cameras": "left,right", "image": "/l/image"}, "for 2 cameras: name as many"),

@@ -112,6 +112,8 @@ def _check_path(path: Path) -> None:
     """Raise BagError with what to do about a path that can be no recording."""
     with reading(path, BagError):
         _check_files(path)
+    if (path / "dataset.json").exists():
+        raise BagError(f"{path} is a dataset directory, not a bag: name it with --dataset")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         files = sorted(f.name for f in path.iterdir() if _kind(f) in SUFFIXES)
         hint = f"open {path / files[0]} itself, or " if files else "is it a bag? If so, "
