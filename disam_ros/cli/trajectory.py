@@ -19,7 +19,7 @@ FIX_POSES = ("fix+odometry", "fix+odometry+imu")
 def add_trajectory(command: argparse.ArgumentParser) -> None:
     """Adds the options of poses from a file in place of the bag's."""
     group = command.add_argument_group("poses from a file in place of the bag's (docs/mapping.md)")
-    text = "TUM, KITTI, EuRoC, a table of latitude and longitude, or a solution of RTKLIB"
+    text = "TUM, KITTI, EuRoC, a table by its header, or a solution of RTKLIB"
     add(group, "--trajectory", text)
     text = "whose poses they are: a frame of /tf_static or a camera; default: the vehicle's base"
     add(group, "--trajectory-frame", text)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,10 @@ def pose_of_matrix(where: str, rows: NDArray[np.float64]) -> Transform:
 def nanoseconds(where: str, seconds: str) -> int:
     """Convert seconds in decimals to nanoseconds, exactly. Raises DatasetError."""
     try:
-        stamp_ns = int(Decimal(seconds) * NANOSECONDS)
-    except (InvalidOperation, ValueError, OverflowError):
-        stamp_ns = -1
-    if not 0 <= stamp_ns < 2**63:
-        raise DatasetError(f"{where}: expected a time in seconds, got '{seconds}'")
-    return stamp_ns
+        value = Decimal(seconds) * NANOSECONDS
+        is_time = 0 <= value < 2**63
+    except (ArithmeticError, ValueError):
+        is_time = False
+    if not is_time:
+        raise DatasetError(f"{where}: expected a time in seconds, got '{seconds:.40}'")
+    return int(value)

@@ -2,6 +2,7 @@
 """Trajectory files: each format by hand as its authors write it, and on the images of a bag."""
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.trajectories import Trajectory, read_trajectory
+from disam_ros.datasets.trajectories.times import to_stamps
 from disam_ros.errors import DatasetError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
@@ -108,6 +110,127 @@ def test_the_nanoseconds_of_orb_slam3_are_no_seconds(tmp_path):
     )
 
 
+OTHERS = {
+    "OpenVINS, evaluated": """\
+# timestamp(s) tx ty tz qx qy qz qw Pr11 Pr12 Pr13 Pr22 Pr23 Pr33 Pt11 Pt12 Pt13 Pt22 Pt23 Pt33
+1000000000.5 1 2 3 0 0 0 1 1 0 0 1 0 1 1 0 0 1 0 1
+1000000001.5 1.5 2 3 0 0 0.7071068 0.7071068 1 0 0 1 0 1 1 0 0 1 0 1
+""",
+    "OpenVINS, states": """\
+# timestamp(s) q p v bg ba cam_imu_dt num_cam cam0_k
+1000000000.5 0 0 0 1 1 2 3 9 9 9 0.1 0.1 0.1 0.1 0.1 0.1 -0.01 1 458 457
+1000000001.5 0 0 0.7071068 0.7071068 1.5 2 3 9 9 9 0.1 0.1 0.1 0.1 0.1 0.1 -0.01 1 458 457
+""",
+    "VINS-Fusion": """\
+1000000000500000000,1,2,3,1,0,0,0,9,9,9,
+1000000001500000000,1.5,2,3,0.7071068,0,0,0.7071068,9,9,9,
+""",
+    "TUM with commas": """\
+1000000000.5, 1, 2, 3, 0, 0, 0, 1
+1000000001.5, 1.5, 2, 3, 0, 0, 0.7071068, 0.7071068
+""",
+    "TUM with velocities": """\
+1000000000.5 1 2 3 0 0 0 1 -9.5 9 9
+1000000001.5 1.5 2 3 0 0 0.7071068 0.7071068 9 -9.5 9
+""",
+    "TUM with one field more": """\
+1000000000.5 1 2 3 0 0 0 1 -0.5
+1000000001.5 1.5 2 3 0 0 0.7071068 0.7071068 -0.5
+""",
+    "milliseconds": """\
+1000000000500 1 2 3 0 0 0 1
+1000000001500 1.5 2 3 0 0 0.7071068 0.7071068
+""",
+    "microseconds": """\
+1000000000500000 1 2 3 0 0 0 1
+1000000001500000 1.5 2 3 0 0 0.7071068 0.7071068
+""",
+    "ISO times": """\
+2001-09-09T01:46:40.5Z 1 2 3 0 0 0 1
+2001-09-09T03:46:41.500+02:00 1.5 2 3 0 0 0.7071068 0.7071068
+""",
+    "dates beside times of day": """\
+2001-09-09 01:46:40.5 1 2 3 0 0 0 1
+2001-09-09 01:46:41.5 1.5 2 3 0 0 0.7071068 0.7071068
+""",
+    "w first by its header": """\
+# ground truth
+# time [s] qw qx qy qz x y z
+1000000000.5 1 0 0 0 1 2 3
+1000000001.5 0.7071068 0 0 0.7071068 1.5 2 3
+""",
+    "a table in its own order": """\
+quat_x;quat_y;quat_z;quat_w;id;time_ms;pos_x;pos_y;pos_z;v_x
+0;0;0;1;0;1000000000500;1;2;3;9
+0;0;0.7071068;0.7071068;1;1000000001500;1.5;2;3;9
+""",
+    "EuRoC": """\
+#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z [], v_RS_R_x [m s^-1]
+1000000000500000000,1,2,3,1,0,0,0,9
+1000000001500000000,1.5,2,3,0.7071068,0,0,0.7071068,9
+""",  # noqa: E501
+    "rostopic echo -p": """\
+%time,field.header.seq,field.header.stamp,field.header.frame_id,field.pose.position.x,field.pose.position.y,field.pose.position.z,field.pose.orientation.x,field.pose.orientation.y,field.pose.orientation.z,field.pose.orientation.w
+1000000077000000000,0,1000000000500000000,map,1,2,3,0,0,0,1
+1000000078000000000,1,1000000001500000000,map,1.5,2,3,0,0,0.7071068,0.7071068
+""",
+    "a table of PlotJuggler": """\
+__time,/odom/header/stamp/nanosec,/odom/header/stamp/sec,/odom/pose/pose/orientation/w,/odom/pose/pose/orientation/x,/odom/pose/pose/orientation/y,/odom/pose/pose/orientation/z,/odom/pose/pose/position/x,/odom/pose/pose/position/y,/odom/pose/pose/position/z,/odom/twist/twist/linear/x
+1000000077.0,500000000,1000000000,1,0,0,0,1,2,3,9
+1000000078.0,500000000,1000000001,0.7071068,0,0,0.7071068,1.5,2,3,9
+""",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_files_of_others_are_read_by_their_headers_and_times(tmp_path, name):
+    found = read_trajectory(written(tmp_path / "poses.txt", OTHERS[name]))
+    assert found.stamps.tolist() == [1000000000500000000, 1000000001500000000]
+    expected = (
+        Transform.from_xyz_rpy([1, 2, 3, 0, 0, 0]),
+        Transform.from_xyz_rpy([1.5, 2, 3, 0, 0, np.pi / 2]),
+    )
+    for got, wanted in zip(found.poses, expected, strict=True):
+        assert distance(got, wanted) == pytest.approx((0, 0), abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", [10**9, 10**6, 10**3])
+def test_the_clock_of_a_device_has_the_unit_that_makes_its_steps_milliseconds(tmp_path, unit):
+    first, step = 20_000 * unit, unit // 20  # six hours after its start, at 20 Hz
+    rows = "".join(f"{first + k * step} {k} 0 0 0 0 0 1\n" for k in range(100))
+    found = read_trajectory(written(tmp_path / "poses.txt", rows))
+    expected = [20_000 * NS + k * NS // 20 for k in range(100)]
+    if unit > 10**3:
+        assert found.stamps.tolist() == expected
+    else:  # as many seconds as a drive may have: only a header can tell
+        path = written(tmp_path / "named.txt", "# time_ms x y z qx qy qz qw\n" + rows)
+        assert read_trajectory(path).stamps.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "times", ["1000000000500 1000000001500", "2001-09-09T01:46:40.5Z 2001-09-09T01:46:41.5Z"]
+)
+def test_a_table_of_latitude_and_longitude_has_any_times(tmp_path, times):
+    first, second = times.split()
+    text = f"lat [deg],lon [deg],heading,time\n51.05,13.74,90,{first}\n51.06,13.74,0,{second}\n"
+    found = read_trajectory(written(tmp_path / "table.csv", text))
+    assert found.stamps.tolist() == [1000000000500000000, 1000000001500000000]
+
+
+def test_columns_in_an_order_that_nobody_names_are_refused_with_what_to_say(tmp_path):
+    text = "\n".join(OTHERS["OpenVINS, states"].splitlines()[1:])
+    with pytest.raises(DatasetError, match=r"no unit quaternion .* say it in a first line"):
+        read_trajectory(written(tmp_path / "poses.txt", text))
+
+
+@given(st.integers(631152000 * NS, 4102444800 * NS))
+def test_a_moment_is_read_to_the_nanosecond(stamp_ns):
+    seconds, rest = divmod(stamp_ns, NS)
+    text = f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    cells = [("line", [text]), ("line", [str(stamp_ns)])]
+    assert to_stamps(Path("file"), cells, 1) == [stamp_ns, stamp_ns]
+
+
 def test_landmarks_of_rtabmap_are_no_poses(tmp_path):
     path = written(tmp_path / "poses.txt", RTABMAP + "1000000001.6 9 9 9 0 0 0 1 -3\n")
     assert read_trajectory(path).stamps.tolist() == [1000000000123456789, 1000000001500000000]
@@ -195,7 +318,11 @@ FAULTS = {
     "% nothing\n1 2\n": "line 2: expected a solution of RTKLIB",
     RTKLIB.replace("12:00:00.200", "noon"): "line 6: expected YYYY/MM/DD hh:mm:ss",
     RTKLIB.replace("51.050000000", "here"): "line 6: expected the numbers",
-    "#t,x\n1,2\n": "line 2: expected the numbers x y z qw",
+    "1e999999999 0 0 0 0 0 0 1\n": "line 1: expected whole nanoseconds, got",
+    ",\n,,\n": "has the columns ",
+    "2024-05-01T25:00:00 0 0 0 0 0 0 1\n": "expected a time such as 2024-05-01T12:00",
+    "time,x,y,z\n1,2,3,4\n": "has the columns time, x, y, z; expected",
+    "#t,x\n1,2\n": "line 2: 2 fields; expected lines 'timestamp",
 }
 
 

@@ -12,15 +12,16 @@ import pymap3d
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from disam_ros.datasets.text_rows import nanoseconds, to_floats
-from disam_ros.datasets.trajectories.text import EXPECTED, whole_ns
+from disam_ros.datasets.text_rows import to_floats
+from disam_ros.datasets.trajectories.columns import header_names, time_columns
+from disam_ros.datasets.trajectories.text import EXPECTED
+from disam_ros.datasets.trajectories.times import to_stamps
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
 
 # Names of a table's columns, in lower case.
-SECONDS = ("timestamp", "time", "seconds", "stamp")
 LATITUDE, LONGITUDE = ("latitude", "lat"), ("longitude", "lon", "lng")
 ALTITUDE, HEADING = ("altitude", "alt", "height"), ("heading",)
 STEP = 1.0  # distance travelled over which a direction of motion is taken [m]
@@ -35,30 +36,32 @@ def read_table(path: Path, origin: Origin | None) -> GeodeticPoses:
     Raises DatasetError.
     """
     table = csv.DictReader(read_lines(path, DatasetError), skipinitialspace=True)
-    names = {(name or "").strip().lower(): name for name in table.fieldnames or ()}
+    fields = [name or "" for name in table.fieldnames or ()]
+    plain, units = header_names(",".join(fields))
+    names = dict(zip(plain, fields, strict=False))
+    time, unit = time_columns(plain, units)
 
     def column(*choices: str) -> str | None:
         return next((names[name] for name in choices if name in names), None)
 
-    exact, seconds = column("stamp_ns"), column(*SECONDS)
     latitude, longitude = column(*LATITUDE), column(*LONGITUDE)
     altitude, heading = column(*ALTITUDE), column(*HEADING)
-    if latitude is None or longitude is None or not (exact or seconds):
+    if latitude is None or longitude is None or not time:
         raise DatasetError(f"{path} has the columns {', '.join(names)}; expected {EXPECTED}")
     chosen = [c for c in (latitude, longitude, altitude, heading) if c]
-    stamps: list[int] = []
+    expected = " ".join(c.split()[0] for c in chosen)  # without units
+    cells: list[tuple[str, list[str]]] = []
     rows: list[NDArray[np.float64]] = []
     try:
         for row in table:
             where = f"{path} line {table.line_num}"
-            rows.append(to_floats(where, [row[c] or "" for c in chosen], " ".join(chosen)))
-            when = (row[exact or seconds or ""] or "").strip()
-            stamps.append(whole_ns(where, when) if exact else nanoseconds(where, when))
+            rows.append(to_floats(where, [row[c] or "" for c in chosen], expected))
+            cells.append((where, [(row[fields[place]] or "").strip() for place in time]))
     except csv.Error as error:
         raise DatasetError(f"{path} line {table.line_num + 1} is malformed: {error}") from error
     if not rows:
         return [], [], None
-    values = np.stack(rows)
+    stamps, values = to_stamps(path, cells, unit), np.stack(rows)
     heights = values[:, 2] if altitude else np.zeros(len(values))
     headings = values[:, -1] if heading else None
     return local_poses(path, stamps, values[:, :2], heights, origin, headings)

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Poses of a drive from a file, as SLAM systems, evo and GNSS post-processing write them.
 
-TUM      lines `timestamp tx ty tz qx qy qz qw`, seconds, or nanoseconds as ORB-SLAM3 writes them
-         for EuRoC; a ninth field is rtabmap's id
+header   a line of names, as a comment or not, says which columns are time, position and
+         quaternion, in any order and with any others: EuRoC, OpenVINS, messages as tables
+TUM      lines `timestamp tx ty tz qx qy qz qw`; further fields are not read but rtabmap's id
+EuRoC    without header: `timestamp,x,y,z,qw,qx,qy,qz…` with commas and nanoseconds; VINS-Fusion
 KITTI    lines of a matrix [3, 4] by rows; seconds are the lines of times.txt beside the file
-EuRoC    `#timestamp…` header, then `timestamp,x,y,z,qw,qx,qy,qz…`, nanoseconds
-table    comma-separated with a header: `stamp_ns` or seconds (`timestamp`, `time`), `latitude`,
-         `longitude` and, where known, `altitude` and `heading` [deg] clockwise from north
+table    comma-separated with a header: a time, `latitude`, `longitude` and, where known, `altitude`
+         and `heading` [deg] clockwise from north
 RTKLIB   a solution (.pos) in latitude and longitude or x y z, of any time system
+
+Times are of the unit that the header names, else seconds, and where these would be too many the
+unit that makes them dates; or ISO 8601.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from disam_ros.datasets.trajectories.columns import columns_of, is_header
 from disam_ros.datasets.trajectories.geodetic import read_table
 from disam_ros.datasets.trajectories.rtklib import read_solution
-from disam_ros.datasets.trajectories.text import EXPECTED, read_euroc, read_rows
+from disam_ros.datasets.trajectories.text import EXPECTED, read_rows
 from disam_ros.datasets.trajectories.trajectory import Trajectory
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
@@ -33,12 +38,10 @@ def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajector
     path, place = Path(path), None
     _require_no_dump(path)
     first = next((line for line in read_lines(path, DatasetError) if line.strip()), "")
-    if first.startswith("%"):
-        stamps, poses, place = read_solution(path, origin)
-    elif "," not in first:
+    if columns_of(first) is not None or first.lstrip().startswith("#") or not is_header(first):
         stamps, poses = read_rows(path)
-    elif first.lstrip().startswith("#"):
-        stamps, poses = read_euroc(path)
+    elif first.startswith("%"):
+        stamps, poses, place = read_solution(path, origin)
     else:
         stamps, poses, place = read_table(path, origin)
     if len(set(stamps)) < 2:

@@ -1,67 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trajectories in lines of numbers: TUM, KITTI, EuRoC, and the variants of SLAM systems."""
+"""Trajectories in rows of numbers: TUM, KITTI, EuRoC, and the variants of SLAM systems."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
+from disam_ros.datasets.trajectories.columns import Columns, columns_of, is_header, split_row
+from disam_ros.datasets.trajectories.times import UNITS, to_stamps, unit_of
 from disam_ros.errors import DatasetError, GeometryError
-from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import NANOSECONDS
+
+logger = logging.getLogger(__name__)
 
 POSE = "tx ty tz qx qy qz qw"
 MATRIX = " ".join(f"m{row}{column}" for row in "123" for column in "1234")
 TIMES = "times.txt"
-MAX_SECONDS = MAX_WHOLE // NANOSECONDS  # in a stamp
+COMMENTS = "#%"
+NORM = 0.05  # by which a quaternion's norm may differ from 1
+TUM = Columns((0,), (1, 2, 3), (4, 5, 6, 7))
+W_FIRST = Columns((0,), (1, 2, 3), (5, 6, 7, 4), UNITS["ns"])  # EuRoC, VINS-Fusion
 EXPECTED = (
-    f"lines 'timestamp {POSE}' (TUM), 12 numbers of a matrix beside {TIMES} (KITTI), "
-    "a EuRoC table, a table with the columns timestamp, latitude and longitude, or a solution of "
-    "RTKLIB"
+    f"lines 'timestamp {POSE}' (TUM), 12 numbers of a matrix beside {TIMES} (KITTI), a table whose "
+    "header names a time and a position with a quaternion or a latitude and longitude, or a "
+    "solution of RTKLIB"
 )
 Poses = tuple[list[int], list[Transform]]
+Row = tuple[str, list[str]]  # `FILE line N` and the fields
 
 
 def read_rows(path: Path) -> Poses:
-    """Read TUM or KITTI, by the number of fields: stamps [N] [ns] and poses [N].
+    """Read stamps [N] [ns] and poses [N] by the names of a header, else as TUM, KITTI or EuRoC.
 
-    Stamps beyond any number of seconds are nanoseconds, as ORB-SLAM3 writes the lines of TUM for
-    EuRoC. Of rtabmap's ids, the ninth field, negative ones are landmarks and left out. Raises
-    DatasetError.
+    Fields that no name is known for are not read. Of rtabmap's ids, the ninth field, negative ones
+    are landmarks and left out. Raises DatasetError.
     """
-    stamps: list[int] = []
-    listed: list[tuple[str, str]] = []
+    columns, has_commas, rows = _open(path)
+    if columns is None and not has_commas and rows and len(rows[0][1]) == 12:
+        return _matrices(path, rows)
+    if columns is None:
+        columns = _usual_columns(path, rows, has_commas)
+    cells: list[tuple[str, list[str]]] = []
     poses: list[Transform] = []
-    times: Iterator[tuple[str, list[str]]] | None = None
-    for where, fields in text_rows(path):
-        if len(fields) == 12:
-            times = times or _times(path)
-            stamp = next(times, (f"{path.parent / TIMES}, which has fewer lines", [""]))
-            stamps.append(nanoseconds(stamp[0], stamp[1][0]))
-            poses.append(pose_of_matrix(where, to_floats(where, fields, MATRIX).reshape(3, 4)))
-        elif len(fields) in (8, 9):
-            if len(fields) == 9 and fields[8].startswith("-"):
-                continue
-            listed.append((where, fields[0]))
-            poses.append(_pose(where, to_floats(where, fields[1:8], POSE)))
-        else:
+    for where, fields in rows:
+        if len(fields) <= max(*columns.time, *columns.position, *columns.quaternion):
             raise DatasetError(f"{where}: {len(fields)} fields; expected {EXPECTED}")
-    return stamps + _stamps(listed), poses
+        if _is_landmark(fields, columns):
+            continue
+        chosen = [fields[place] for place in (*columns.position, *columns.quaternion)]
+        poses.append(_pose(where, to_floats(where, chosen, POSE)))
+        cells.append((where, [fields[place] for place in columns.time]))
+    return to_stamps(path, cells, columns.unit), poses
 
 
-def _stamps(listed: list[tuple[str, str]]) -> list[int]:
-    """Nanoseconds of stamps of one file, each with its place."""
-    _, last = max(listed, key=lambda item: len(item[1].partition(".")[0]), default=("", ""))
-    whole = last.partition(".")[0]
-    if not (whole.isdecimal() and int(whole) > MAX_SECONDS):
-        return [nanoseconds(*item) for item in listed]
-    return [whole_ns(where, text.partition(".")[0]) for where, text in listed]
+def _open(path: Path) -> tuple[Columns | None, bool, list[Row]]:
+    """Read a header's columns, None without any, whether commas separate, and the rows."""
+    columns, has_commas = None, False
+    rows: list[Row] = []
+    for number, line in enumerate(read_lines(path, DatasetError), 1):
+        if not line.strip():
+            continue
+        is_comment = line.lstrip()[0] in COMMENTS
+        if is_comment or (not rows and columns is None and is_header(line)):
+            columns = columns if rows else columns_of(line) or columns
+            continue
+        has_commas = has_commas or "," in line
+        rows.append((f"{path} line {number}", split_row(line)))
+    return columns, has_commas, rows
+
+
+def _usual_columns(path: Path, rows: Sequence[Row], has_commas: bool) -> Columns:
+    """Return the columns of a file without header: TUM; nanoseconds and commas are EuRoC's."""
+    unit = unit_of(path, [fields[0] for _, fields in rows if fields])
+    if not has_commas or unit != UNITS["ns"]:
+        return replace(TUM, unit=unit)
+    logger.info(
+        "%s: without a header, its columns are taken as time, x y z, qw qx qy qz, as of EuRoC",
+        path,
+    )
+    return W_FIRST
+
+
+def _is_landmark(fields: Sequence[str], columns: Columns) -> bool:
+    """Return whether a row of rtabmap is a landmark."""
+    if columns.id is not None:
+        return len(fields) > columns.id and fields[columns.id].startswith("-")
+    return len(fields) == 9 and re.fullmatch(r"-\d+", fields[8]) is not None
+
+
+def _matrices(path: Path, rows: Sequence[Row]) -> Poses:
+    """Read KITTI's matrices and the file of times beside them. Raises DatasetError."""
+    times = _times(path)
+    stamps: list[int] = []
+    poses: list[Transform] = []
+    for where, fields in rows:
+        place, texts = next(times, (f"{path.parent / TIMES}, which has fewer lines", [""]))
+        stamps.append(nanoseconds(place, texts[0]))
+        poses.append(pose_of_matrix(where, to_floats(where, fields, MATRIX).reshape(3, 4)))
+    return stamps, poses
 
 
 def _times(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -72,29 +116,15 @@ def _times(path: Path) -> Iterator[tuple[str, list[str]]]:
     return text_rows(times)
 
 
-def read_euroc(path: Path) -> Poses:
-    """Read the ground truth of EuRoC: stamps [N] [ns] and poses [N]. Raises DatasetError."""
-    stamps, poses = [], []
-    for number, line in enumerate(read_lines(path, DatasetError), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        where, fields = f"{path} line {number}", line.split(",")
-        w_first = to_floats(where, fields[1:8], "x y z qw qx qy qz")
-        stamps.append(whole_ns(where, fields[0]))
-        poses.append(_pose(where, w_first[[0, 1, 2, 4, 5, 6, 3]]))
-    return stamps, poses
-
-
 def _pose(where: str, values: NDArray[np.float64]) -> Transform:
     """A Transform of x y z qx qy qz qw. Raises DatasetError."""
+    norm = float(np.linalg.norm(values[3:]))
+    if abs(norm - 1.0) > NORM:
+        raise DatasetError(
+            f"{where}: {values[3:].tolist()} is no unit quaternion x y z w; if the columns have "
+            f"another order, say it in a first line, such as '# timestamp {POSE}'"
+        )
     try:
         return Transform(values[:3], values[3:])
     except GeometryError as error:
         raise DatasetError(f"{where}: {error}") from error
-
-
-def whole_ns(where: str, text: str) -> int:
-    """Read whole nanoseconds. Raises DatasetError."""
-    if not (text.strip().isdecimal() and len(text) < 20 and int(text) < MAX_WHOLE):
-        raise DatasetError(f"{where}: expected whole nanoseconds, got '{text:.40}'")
-    return int(text)
