@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No command uses fewer than half of the images without saying so in its last line."""
+
+import numpy as np
+import pytest
+from support.data import save_tiny_model, texture
+
+from disam_ros.cli import main
+from disam_ros.datasets.bags.writer import BagWriter
+from disam_ros.geometry import Transform
+from disam_ros.image import encode_jpeg
+
+SECOND = 10**9
+COUNT, POSED = 20, 6
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    """A bag whose poses end early, a model, and a map of the images with poses."""
+    root = tmp_path_factory.mktemp("drive")
+    with BagWriter(root / "bag") as bag:
+        bag.tf_static(
+            SECOND, {"front": Transform.from_xyz_rpy([0, 0, 1, -np.pi / 2, 0, -np.pi / 2])}
+        )
+        for number in range(COUNT):
+            stamp = (10 + number) * SECOND // 5
+            bag.compressed_image("front", stamp, encode_jpeg(texture(number)))
+            if number < POSED:
+                pose = Transform.from_xyz_rpy([2.0 * number, 0, 0, 0, 0, 0])
+                bag.ground_truth(stamp, pose)
+    save_tiny_model(root / "model")
+    assert main(["build-map", "--bag", str(root / "bag"), *options(root), *out(root / "map")]) == 0
+    return root
+
+
+def options(root):
+    return ["--model", str(root / "model"), "--domain", "day", "--keypoints", "0"]
+
+
+def out(path):
+    return ["--output", str(path)]
+
+
+COMMANDS = {
+    "extract": lambda root, new: ["extract", "--bag", root / "bag", "--domain", "x", *out(new)],
+    "build-map": lambda root, new: ["build-map", "--bag", root / "bag", *options(root), *out(new)],
+    "map extend": lambda root, new: [
+        "map", "extend", root / "map", "--bag", root / "bag", "--model", root / "model",
+        "--domain", "day", *out(new),
+    ],
+    "evaluate": lambda root, new: [
+        "evaluate", root / "bag", "--map", root / "map", "--model", root / "model", *out(new),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_last_line_says_how_many_of_the_images_were_used(name, drive, tmp_path, capsys):
+    status = main([str(word) for word in COMMANDS[name](drive, tmp_path / "new")])
+    printed = capsys.readouterr()
+    if status:
+        assert "expected" in printed.err or ":" in printed.err
+        return
+    last = " ".join(printed.out.split("\n")[-3:])
+    assert str(POSED) in last and str(COUNT) in last, last
