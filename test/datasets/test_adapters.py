@@ -317,6 +317,19 @@ def test_tum_poses_are_interpolated_to_the_images(tum_drive):
     assert (camera.width, camera.height, camera.fx, camera.cy) == (64, 48, 525.0, 239.5)
 
 
+def test_images_named_in_nanoseconds_and_poses_in_milliseconds_are_of_one_clock(tum_drive):
+    for file in (tum_drive / "rgb").iterdir():
+        file.rename(file.with_name(f"{file.stem.replace('.', '')}000.png"))
+    put_text(
+        tum_drive / "groundtruth.txt",
+        "1305031102175 10 20 2 -0.5 0.5 -0.5 0.5",
+        "1305031102275 11 20 2 -0.5 0.5 -0.5 0.5",
+    )
+    records = Tum("day").read(tum_drive).images
+    assert [item.stamp_ns for item in records[:2]] == [1305031102175304000, 1305031102211214000]
+    assert records[0].map_from_camera is not None
+
+
 def test_png_images_become_jpegs_that_look_the_same(tum_drive):
     dataset = convert("tum", tum_drive, "--domain", "day")
     record = dataset.records[0]

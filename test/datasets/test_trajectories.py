@@ -2,6 +2,7 @@
 """Trajectory files: each format by hand as its authors write it, and on the images of a bag."""
 
 import json
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.trajectories import Trajectory, read_trajectory
 from disam_ros.datasets.trajectories.times import to_stamps
+from disam_ros.datasets.trajectories.trajectory import clock_hint
 from disam_ros.errors import DatasetError
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
@@ -215,6 +217,26 @@ def test_a_table_of_latitude_and_longitude_has_any_times(tmp_path, times):
     text = f"lat [deg],lon [deg],heading,time\n51.05,13.74,90,{first}\n51.06,13.74,0,{second}\n"
     found = read_trajectory(written(tmp_path / "table.csv", text))
     assert found.stamps.tolist() == [1000000000500000000, 1000000001500000000]
+
+
+def test_rows_of_a_receiver_without_a_fix_are_left_out_of_a_table(tmp_path, caplog):
+    rows = "1,0,0\n2,51.05,13.74\n3,51.0501,13.74\n4,51.0502,13.74\n"
+    found = read_trajectory(written(tmp_path / "table.csv", "time,lat,lon\n" + rows))
+    assert found.stamps.tolist() == [2 * NS, 3 * NS, 4 * NS]
+    assert found.origin.latitude == 51.05 and "1 rows at 0, 0 left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("poses", "images", "words"),
+    [
+        (1.7e9 + 37, 1.7e9, "as TAI and UTC are"),
+        (1.7e9, 1.7e9 + 18, "as GPS time and UTC are"),
+        (500.0, 1.7e9, "one clock counts from the start of a device"),
+        (1.7e9, 1.7e9 + 3600, r"\(\+3600.0 s apart\)"),
+    ],
+)
+def test_what_would_align_two_clocks_is_said(poses, images, words):
+    assert re.search(words, clock_hint([round(poses) * NS], round(images) * NS))
 
 
 def test_columns_in_an_order_that_nobody_names_are_refused_with_what_to_say(tmp_path):

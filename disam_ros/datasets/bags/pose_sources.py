@@ -18,14 +18,12 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.tf import TfTree
 from disam_ros.datasets.bags.video import packet_of
 from disam_ros.datasets.clock_offset import clock_offset, require_same_hand
-from disam_ros.datasets.trajectories.trajectory import Trajectory, span_text
+from disam_ros.datasets.trajectories.trajectory import Trajectory, clock_hint, span_text
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import NANOSECONDS, Track, sort_by_stamp
+from disam_ros.pose_buffer import Track, sort_by_stamp
 
 logger = logging.getLogger(__name__)
-TAI = 37.0  # TAI less UTC since 2017 [s]
-BOOT = 3e8  # stamps below it are no dates of robots [s]
 
 
 @dataclass(frozen=True)
@@ -183,15 +181,5 @@ def require_overlap(
     source = "the trajectory covers" if from_file else "the poses cover"
     raise BagError(
         f"{source} {poses}, the images of bag {recording.reader.path} {images}"
-        f"{_clock_hint(stamps, first_ns)}: {remedy}"
+        f"{clock_hint(stamps, first_ns)}: {remedy}"
     )
-
-
-def _clock_hint(stamps: NDArray[np.int64], first_ns: int) -> str:
-    """Guess why two clocks differ."""
-    gap = (first_ns - int(stamps[0])) / NANOSECONDS if len(stamps) else 0.0
-    if min(first_ns, *stamps[:1].tolist()) < BOOT * NANOSECONDS:
-        return " (one clock counts from the start of a device or of a simulation)"
-    if abs(abs(gap) - TAI) < 1.0:
-        return f" ({TAI:g} s apart, as TAI and UTC are)"
-    return f" ({gap:+.1f} s apart)" if gap else ""

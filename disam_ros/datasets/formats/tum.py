@@ -27,9 +27,10 @@ from disam_ros.datasets.formats.foreign import (
     intrinsics_setting,
     pinhole,
 )
-from disam_ros.datasets.text_rows import nanoseconds, text_rows, to_floats
+from disam_ros.datasets.text_rows import text_rows, to_floats
 from disam_ros.datasets.trajectories.reader import read_trajectory
-from disam_ros.datasets.trajectories.trajectory import span_text
+from disam_ros.datasets.trajectories.times import to_stamps
+from disam_ros.datasets.trajectories.trajectory import clock_hint, span_text
 from disam_ros.errors import DatasetError
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
 from disam_ros.settings import setting
@@ -72,7 +73,8 @@ class Tum(Format):
         if all(item.map_from_camera is None for item in images):
             raise DatasetError(
                 f"{directory / self.trajectory} has poses at {span_text(trajectory.stamps)}, which "
-                f"give none to the images at {span_text(list(files))}; are both on one clock, and "
+                f"give none to the images at {span_text(list(files))}"
+                f"{clock_hint(trajectory.stamps, min(files))}; are both on one clock, and "
                 f"poses closer than {self.max_gap} s?"
             )
         height, width = image.read_size(directory / images[0].source)
@@ -87,16 +89,19 @@ class Tum(Format):
 
 def _listed(path: Path) -> dict[int, Path]:
     """List files by stamp [ns]; further columns, as in an association file, are not read."""
-    files = {}
+    cells, names = [], []
     for where, fields in text_rows(path):
         if len(fields) < 2:
             raise DatasetError(f"{where}: expected 'timestamp file', got '{' '.join(fields)}'")
-        files[nanoseconds(where, fields[0])] = path.parent / fields[1]
-    return files
+        cells.append((where, fields[:1]))
+        names.append(path.parent / fields[1])
+    return dict(zip(to_stamps(path, cells), names, strict=True))
 
 
 def _named_by_stamp(folder: Path) -> dict[int, Path]:
-    return {nanoseconds(str(path), path.stem): path for path in image_files(folder)}
+    files = image_files(folder)
+    stamps = to_stamps(folder, [(str(file), [file.stem]) for file in files])
+    return dict(zip(stamps, files, strict=True))
 
 
 def _calibration(directory: Path) -> Sequence[float]:

@@ -30,7 +30,7 @@ from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.pyav import import_av
 from disam_ros.datasets.text_rows import nanoseconds
 from disam_ros.datasets.trajectories.reader import read_trajectory
-from disam_ros.datasets.trajectories.trajectory import span_text
+from disam_ros.datasets.trajectories.trajectory import clock_hint, span_text
 from disam_ros.errors import DatasetError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import require_pixels
@@ -91,8 +91,9 @@ class Video(Format):
             frames = span_text([first_ns, first_ns + video.times_ns[-1]])
             raise DatasetError(
                 f"{self.trajectory} has poses at {span_text(trajectory.stamps)}, which give none "
-                f"to the frames of {path} at {frames}: are both on one clock (--start), and poses "
-                f"closer than {self.max_gap:g} s?"
+                f"to the frames of {path} at {frames}"
+                f"{clock_hint(trajectory.stamps, first_ns)}: are both on one clock (--start), and "
+                f"poses closer than {self.max_gap:g} s?"
             )
         place = trajectory.origin
         info = DatasetInfo(

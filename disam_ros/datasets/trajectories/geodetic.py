@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
+
+logger = logging.getLogger(__name__)
 
 # Names of a table's columns, in lower case.
 LATITUDE, LONGITUDE = ("latitude", "lat"), ("longitude", "lon", "lng")
@@ -52,13 +55,20 @@ def read_table(path: Path, origin: Origin | None) -> GeodeticPoses:
     expected = " ".join(c.split()[0] for c in chosen)  # without units
     cells: list[tuple[str, list[str]]] = []
     rows: list[NDArray[np.float64]] = []
+    left_out = 0
     try:
         for row in table:
             where = f"{path} line {table.line_num}"
-            rows.append(to_floats(where, [row[c] or "" for c in chosen], expected))
+            values = to_floats(where, [row[c] or "" for c in chosen], expected)
+            if not values[:2].any():  # of a receiver without a fix
+                left_out += 1
+                continue
+            rows.append(values)
             cells.append((where, [(row[fields[place]] or "").strip() for place in time]))
     except csv.Error as error:
         raise DatasetError(f"{path} line {table.line_num + 1} is malformed: {error}") from error
+    if left_out:
+        logger.warning("%s: %d rows at 0, 0 left out: they are no fixes", path, left_out)
     if not rows:
         return [], [], None
     stamps, values = to_stamps(path, cells, unit), np.stack(rows)

@@ -19,6 +19,8 @@ from disam_ros.pose_buffer import NANOSECONDS, Track
 
 logger = logging.getLogger(__name__)
 
+BOOT = 3e8  # stamps below it are no dates of robots [s]
+AHEAD = {"TAI and UTC": 37.0, "GPS time and UTC": 18.0}  # since 2017 [s]
 TILT = 20.0  # between the vehicle's up and the map's, beyond which the map is levelled [deg]
 STRIDE = 0.5  # length of a piece of motion whose direction is judged [m]
 STRIDES = 20  # fewer do not tell a direction
@@ -84,6 +86,19 @@ class Trajectory:
 def span_text(stamps: Sequence[int] | NDArray[np.int64]) -> str:
     """Describe the time between the first and the last of some stamps [ns]."""
     return f"{min(stamps) / NANOSECONDS:.3f} to {max(stamps) / NANOSECONDS:.3f} s"
+
+
+def clock_hint(stamps: Sequence[int] | NDArray[np.int64], first_ns: int) -> str:
+    """Guess why the stamps [ns] of poses and the first of images are of different clocks."""
+    if not len(stamps):
+        return ""
+    first, gap = min(stamps), (first_ns - int(min(stamps))) / NANOSECONDS
+    if (min(first_ns, first) < BOOT * NANOSECONDS) != (max(first_ns, first) < BOOT * NANOSECONDS):
+        return " (one clock counts from the start of a device or of a simulation)"
+    for name, ahead in AHEAD.items():
+        if abs(abs(gap) - ahead) < 1.0:
+            return f" ({ahead:g} s apart, as {name} are)"
+    return f" ({gap:+.1f} s apart)" if gap else ""
 
 
 def levelling(poses: Sequence[Transform]) -> Transform | None:

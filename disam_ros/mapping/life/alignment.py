@@ -119,7 +119,7 @@ def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         ]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise MapError(f"{path} is malformed ({error}): {expected}") from error
-    fixes = [row for row in rows if np.isfinite(row[1:]).all()]
+    fixes = [row for row in rows if np.isfinite(row[1:]).all() and any(row[1:])]
     if not fixes:
         raise MapError(f"{path} holds no fix: {expected}")
     for _, latitude, longitude in fixes:
