@@ -2,6 +2,7 @@
 """Which poses of a bag are those of the drive."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.errors import BagError
 from disam_ros.geometry import Transform, distance
 
+RELIABLE = messages.RELIABLE_QOS
 STEP = SECOND // 10
 COUNT = 60
 MAP_FROM_ODOM = Transform.from_xyz_rpy([7.0, -3.0, 0.0, 0.0, 0.0, 0.8])
@@ -107,6 +109,30 @@ def test_a_source_that_covers_less_than_half_gives_way_to_one_that_covers_all(tm
         best, *others = find_poses(search_of(reader))
     assert best.covered > 0.9
     assert any(other.name == "/slam" and other.covered < 0.5 for other in others)
+
+
+def test_tf_comes_first_where_it_ends_a_little_earlier(tmp_path):
+    def tf(bag, number, stamp):
+        base = (stamp, "odom", "base_link", pose(number))
+        edges = [base] if number > 54 else [base, (stamp, "map", "odom", MAP_FROM_ODOM)]
+        transforms = [messages.transform_stamped(*edge) for edge in edges]
+        bag.write("/tf", messages.make(messages.TF, transforms=transforms), stamp, RELIABLE)
+
+    path = write(tmp_path / "bag", [tf, stamped("/amcl_pose", every=15), odometry])
+    with BagReader(path) as reader:
+        search = replace(search_of(reader), max_gap_ns=2 * STEP)
+        tf_poses, *others = find_poses(search)
+    assert (tf_poses.name, others[0].name) == ("/tf", "/amcl_pose")
+    assert 0.85 < tf_poses.covered < others[0].covered
+
+
+@pytest.mark.parametrize("frame", ["slam", "odom"])
+def test_poses_of_another_frame_come_with_the_option_that_keeps_its_name(frame, tmp_path, caplog):
+    path = write(tmp_path / "bag", [stamped("/slam", frame=frame)])
+    with BagReader(path) as reader, caplog.at_level(logging.WARNING):
+        read_poses(search_of(reader))
+    assert f"--map-frame {frame}" in caplog.text
+    assert ("odometry drifts" in caplog.text) == (frame == "odom")
 
 
 def test_sources_that_disagree_are_reported_with_their_distance(tmp_path, caplog):

@@ -175,7 +175,7 @@ def test_poses_are_sorted_and_repeated_and_non_finite_ones_are_dropped(tmp_path,
         got, poses = read_poses(search_of(reader))
     assert got.tolist() == sorted(set(stamps[:4]))
     assert [p.translation[0] for p in poses] == [1, 2, 0]
-    assert "skipped 1 poses" in caplog.text
+    assert "skipped 1 poses of /pose: not finite" in caplog.text
 
 
 def test_the_true_pose_is_preferred_then_a_dense_one_then_tf_then_odometry(tmp_path):

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from support.bags import SECOND, START, pose_at, write_drive
 from support.mcap_files import Channel, write_mcap
 
 from disam_ros.datasets.bags import messages
+from disam_ros.datasets.bags.options import BagOptions
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.datasets.bags.report import report_on
 from disam_ros.datasets.bags.storage import zstd
+from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.errors import BagError
 
+ANY = BagOptions()
 POSES = [messages.pose_stamped(START + i * SECOND, "map", pose_at(i)) for i in range(4)]
 FOREIGN = {
     "json": ("status", b'{"type":"object"}', "jsonschema", "json"),
@@ -147,6 +153,13 @@ def test_a_bag_none_of_whose_files_is_there_names_them(tmp_path):
         BagReader(bag)
 
 
+def test_a_file_under_another_name_than_listed_is_offered(tmp_path):
+    bag = split_bag(tmp_path / "bag", parts=1)
+    (bag / "drive_0.mcap").rename(bag / "renamed.mcap")
+    with pytest.raises(BagError, match=r"drive_0\.mcap\) none is there: .*open .*renamed\.mcap"):
+        BagReader(bag)
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_files_by_zstd_are_read_alone_and_in_their_folder(storage, tmp_path):
     module = pytest.importorskip(zstd(tmp_path).__name__)
@@ -171,3 +184,50 @@ def test_without_the_library_of_zstd_the_error_says_what_to_do(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "compression.zstd", None)
     with pytest.raises(BagError, match=r"compressed by zstd: pip install .*zstd -d .*bag\.mcap"):
         BagReader(tmp_path / "bag.mcap.zstd")
+
+
+# --- ROS 1 and empty recordings ----------------------------------------------------------------
+
+
+def write_ros1(path, counts):
+    """A bag of ROS 1 with so many messages of each type."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(get_types_from_msg("int32 x", "lab_msgs/msg/Count"))
+    samples = {
+        "std_msgs/msg/String": lambda: store.types["std_msgs/msg/String"](data="on"),
+        "lab_msgs/msg/Count": lambda: store.types["lab_msgs/msg/Count"](x=1),
+    }
+    with Ros1Writer(path) as bag:
+        for kind, count in counts.items():
+            connection = bag.add_connection(f"/{kind[:3]}", kind, typestore=store)
+            for number in range(count):
+                data = store.serialize_ros1(samples[kind](), kind)
+                bag.write(connection, START + number, data)
+    return path
+
+
+def test_topics_that_cannot_be_read_are_listed_among_what_a_bag_holds(tmp_path):
+    path = write_ros1(tmp_path / "x.bag", {"lab_msgs/msg/Count": 3})
+    assert "it holds: /lab (unreadable: lab_msgs/msg/Count, which" in report_on(path, ANY).fault
+
+
+def test_a_recording_of_ros_1_that_was_cut_off_is_said_to_be_so(tmp_path):
+    path = write_ros1(tmp_path / "x.bag", {"std_msgs/msg/String": 3})
+    whole = path.read_bytes()
+    at = whole.index(b"index_pos=") + len(b"index_pos=")
+    path.write_bytes(whole[:at] + bytes(8) + whole[at + 8 :])  # as while it is recorded
+    with pytest.raises(BagError, match=r"cut off: `rosbag reindex .*x\.bag`"):
+        BagReader(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bag"])
+def test_a_recording_without_messages_lasts_no_time_and_holds_nothing(suffix, tmp_path):
+    path = tmp_path / f"empty{suffix}"
+    if suffix:
+        write_ros1(path, {})
+    else:
+        with BagWriter(path):
+            pass
+    report = report_on(path, ANY)
+    assert "0.0 s, 0 messages" in report.lines()[0]
+    assert report.fault.endswith("holds no colour images; it holds: nothing")

@@ -103,7 +103,8 @@ def find_cameras(reader: BagReader, chosen_topics: Mapping[str, str] | None = No
         ]
     if not chosen:
         raise BagError(
-            f"bag {reader.path} holds no colour images; it holds: {_listing(reader, left_out)}"
+            f"bag {reader.path} holds no colour images; it holds: "
+            f"{reader.listing({topic.topic: topic.fault for topic in left_out})}"
         )
     named = _named(sorted(chosen, key=lambda topic: topic.topic))
     for topic in left_out:
@@ -284,10 +285,3 @@ def _named(topics: Sequence[ImageTopic]) -> dict[str, ImageTopic]:
 def _whole_name(topic: str) -> str:
     """The whole namespace of an image topic: /left/camera/image_raw → left_camera."""
     return raw_topic(topic).rpartition("/")[0].strip("/").replace("/", "_") or "camera"
-
-
-def _listing(reader: BagReader, left_out: Sequence[ImageTopic]) -> str:
-    """List what a bag holds, and why its image topics show no camera."""
-    faults = {topic.topic: topic.fault for topic in left_out}
-    rows = [f"{name} ({faults.get(name, s.type)})" for name, s in reader.topics().items()]
-    return ", ".join(rows) or "nothing"

@@ -84,6 +84,15 @@ class BagImages:
                 logger.warning(
                     "%s: %s; assuming camera '%s' at its origin, looking ahead", bag, fault, name
                 )
+            for name, topic in survey.image_topics.items():
+                logger.info(
+                    "%s: camera '%s': %s, intrinsics from %s, mount from %s",
+                    bag,
+                    name,
+                    topic,
+                    survey.intrinsics[name],
+                    survey.mounts[name],
+                )
             self.topics, self._side_topics = survey.image_topics, survey.side_topics
             self._bit_depths = {
                 name: read_bit_depth(reader, topic, BitDepth(name, self.options.bit_depth))

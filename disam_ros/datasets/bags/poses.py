@@ -40,6 +40,8 @@ INTENTIONS = ("goal", "target", "setpoint", "initial", "waypoint", "clicked", "d
 INTENTION_WORDS = {"cmd", "plan", "prior", "localizer"}
 DENSE = 0.9  # share of the images' time from which other sources need not be looked for
 LEAST_COVERED = 0.5  # share of the images' time that the poses of a drive cover
+ALIKE = 0.1  # difference of such shares within which sources cover equally much
+MANY_SKIPPED = 0.1  # share of a source's poses whose absence is a warning
 JUMP_METRES, JUMP_SPEED = 2.0, 60.0  # of a step that no vehicle drives [m], [m/s]
 JUMPS = 3  # steps of that kind that are excused
 CONTINUED = 5.0  # distance over which odometry continues a correction [m]
@@ -106,7 +108,8 @@ def find_poses(search: PoseSearch) -> list[PoseCandidate]:
             if by_tf := _by_tf(search, target):
                 candidates.append(by_tf)
                 break
-    return sorted(candidates, key=lambda candidate: _preference(candidate, search.map_frame))
+    most = max((c.covered for c in candidates if not c.fault), default=0.0)
+    return sorted(candidates, key=lambda candidate: _preference(candidate, search.map_frame, most))
 
 
 def _suffices(candidate: PoseCandidate, map_frame: str) -> bool:
@@ -144,15 +147,24 @@ def read_poses(search: PoseSearch, topic: str = "", any_frame: bool = True) -> T
                 f"'{search.map_frame}'; name a topic with poses in that frame"
             )
         logger.warning(
-            "%s: poses of %s are given in frame '%s' and are taken as '%s'; odometry drifts",
+            "%s: poses of %s are given in frame '%s' and are taken as '%s'%s%s",
             path,
             chosen.name,
             chosen.frame,
             search.map_frame,
+            "; odometry drifts" if chosen.kind == "odometry" or chosen.frame == "odom" else "",
+            f"; --map-frame {chosen.frame} keeps its name" if chosen.frame else "",
         )
     if chosen.skipped:
-        logger.warning(
-            "%s: skipped %d poses of %s that cannot be used", path, chosen.skipped, chosen.name
+        total = len(chosen.track.stamps) + chosen.skipped
+        level = logging.WARNING if chosen.skipped > MANY_SKIPPED * total else logging.INFO
+        logger.log(
+            level,
+            "%s: skipped %d poses of %s: %s",
+            path,
+            chosen.skipped,
+            chosen.name,
+            "the transforms above them pause there" if chosen.kind == "TF" else "not finite",
         )
     if len(chosen.track.stamps) < 2:
         raise BagError(
@@ -195,11 +207,10 @@ def _chosen(search: PoseSearch, any_frame: bool) -> PoseCandidate:
                 f"bag {path} holds no poses of a drive, but {listed}: name the source with "
                 "--pose-topic, or give poses with --trajectory"
             )
-        names = ", ".join(f"{n} ({s.type})" for n, s in search.reader.topics().items())
         raise BagError(
             f"bag {path} holds no poses: no PoseStamped, PoseWithCovarianceStamped or Odometry, "
             f"and no /tf from {search.base_frame} to {search.map_frame}. It holds: "
-            f"{names or 'nothing'}"
+            f"{search.reader.listing()}"
         )
     best = eligible[0]
     logger.info("%s: poses come from %s", path, best.text())
@@ -354,8 +365,8 @@ def _jumps(drive: Track) -> str:
     return ""
 
 
-def _preference(candidate: PoseCandidate, map_frame: str) -> tuple[Any, ...]:
-    """A key that sorts sources, the best first."""
+def _preference(candidate: PoseCandidate, map_frame: str, most: float) -> tuple[Any, ...]:
+    """A key that sorts sources, the best first. most: the largest share that one covers."""
     frame = MAP if candidate.frame == map_frame else OTHER
     return (
         bool(candidate.fault),
@@ -363,7 +374,7 @@ def _preference(candidate: PoseCandidate, map_frame: str) -> tuple[Any, ...]:
         candidate.covered < LEAST_COVERED,
         frame,
         frame == OTHER and candidate.kind == "odometry",
-        -round(candidate.covered, 1),
+        int((most - candidate.covered) / ALIKE),
         KINDS.index(candidate.kind),
         -len(candidate.track.stamps),
     )

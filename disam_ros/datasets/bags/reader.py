@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -103,6 +103,13 @@ class BagReader:
             count = before + connection.msgcount
             topics[connection.topic] = TopicSummary(connection.msgtype, count)
         return topics
+
+    def listing(self, remarks: Mapping[str, str] | None = None) -> str:
+        """Name all topics with their types, or with what is remarked on one, for a message."""
+        held = {name: summary.type for name, summary in self.topics().items()}
+        rows = [f"{name} ({text})" for name, text in (held | dict(remarks or {})).items()]
+        rows += [f"{name} (unreadable: {why})" for name, why in self.left_out.items()]
+        return ", ".join(rows) or "nothing"
 
     def topics_of(self, *types: str) -> list[str]:
         """Names of the non-empty topics of these message types, those with most messages first."""

@@ -67,7 +67,7 @@ def _describe(
     """Fill a report in. Raises DisamError with the fault."""
     path = Path(bag)
     with BagReader(path, options.recorded_stamps) as reader:
-        seconds = (reader.end_ns - reader.start_ns) / NANOSECONDS
+        seconds = max(reader.end_ns - reader.start_ns, 0) / NANOSECONDS
         count = sum(summary.count for summary in reader.topics().values())
         report.rows.append(("bag", f"{path}: {seconds:.1f} s, {count} messages"))
         survey = survey_bag(reader, options)

@@ -85,15 +85,24 @@ def explained(path: Path, what: str = "") -> Iterator[None]:
         raise BagError(f"bag {path} cannot be read: {error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:LONGEST]  # the library quotes whole definitions
-        advice = (
-            "the file is damaged or its recording was cut off. Try `ros2 bag reindex` for a "
-            "directory or `mcap recover` for an .mcap file, or record it again"
-        )
-        if any(word in reason.lower() for word in ("support", "indexed")):
-            advice = "`ros2 bag convert` or `mcap sort` rewrite it as a file that can be read"
         raise BagError(
-            f"{what + ' in ' if what else ''}bag {path} cannot be read ({reason}); {advice}"
+            f"{what + ' in ' if what else ''}bag {path} cannot be read ({reason}); "
+            f"{_advice(path, reason.lower())}"
         ) from error
+
+
+def _advice(path: Path, reason: str) -> str:
+    """Say what to do about a file that the library cannot read."""
+    if path.suffix == ".bag" and "not indexed" in reason:
+        return f"its recording was cut off: `rosbag reindex {path}` of ROS 1 completes it"
+    if any(word in reason for word in ("support", "indexed")):
+        return "`ros2 bag convert` or `mcap sort` rewrite it as a file that can be read"
+    tools = (
+        "`rosbag reindex`"
+        if path.suffix == ".bag"
+        else ("`ros2 bag reindex` for a directory or `mcap recover` for an .mcap file")
+    )
+    return f"the file is damaged or its recording was cut off. Try {tools}, or record it again"
 
 
 def zstd(path: Path) -> Any:
@@ -161,9 +170,11 @@ def _listed_files(folder: Path) -> tuple[bool, list[Path]]:
         file = next((form for form in forms if form.is_file()), None)
         files.append(file) if file else absent.append(name)
     if not files:
+        others = sorted(file for file in folder.iterdir() if _kind(file) in SUFFIXES)
+        hint = f"put them beside it, or open {others[0]} itself" if others else "put them beside it"
         raise BagError(
             f"bag {folder}: of the files that metadata.yaml lists ({', '.join(names) or 'none'}) "
-            "none is there: put them beside it"
+            f"none is there: {hint}"
         )
     if unknown := [file for file in files if _kind(file) not in SUFFIXES]:
         raise BagError(f"{unknown[0]} is no file of a recording; expected .mcap or .db3")
