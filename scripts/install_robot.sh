@@ -72,6 +72,7 @@ fi
 
 step "colcon build"
 "$bin/python" -m colcon build --packages-select disam_ros || fail "colcon build failed, see above"
+ln -sfn "$workspace/install/disam_ros/lib/disam_ros/disam" "$bin/disam"
 
 step "disam doctor"
 # shellcheck disable=SC1091
@@ -79,7 +80,7 @@ step "disam doctor"
     PATH=$bin:$PATH
     set +u # colcon's scripts use variables that are not set
     . install/setup.bash
-    exec install/disam_ros/lib/disam_ros/disam doctor
+    exec disam doctor
 ) || fail "the installation is incomplete: the report above says what to do"
 
 cat <<EOF
@@ -87,5 +88,6 @@ cat <<EOF
 Done. In every shell, after ROS itself:
 
     . $workspace/.venv/bin/activate && . $workspace/install/setup.bash
+    disam --help
     ros2 launch disam_ros relocalization.launch.py map:=MAP model:=outdoor image:=/camera/image_raw
 EOF

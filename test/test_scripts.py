@@ -63,6 +63,21 @@ def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_
     assert container["workspaceFolder"] == "/ws/src/disam_ros"  # where that script expects it
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name
+)
+def test_actions_of_others_are_pinned_by_commit_and_checks_run_on_every_python(path):
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    uses = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert uses and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name) for name in uses)
+    for line in re.findall(r"uses: .*", path.read_text()):
+        assert re.search(r" # v\d+\.\d+\.\d+$", line), line
+    if "check" in jobs:
+        pythons = jobs["check"]["strategy"]["matrix"]["python"]
+        least = re.search(r'python_requires=">=(.*?)"', (ROOT / "setup.py").read_text())[1]
+        assert pythons[0] == least and len(pythons) == 4
+
+
 def run_launch_tests(folder: Path, *arguments: str, **variables: str):
     """The script in a workspace whose python3 only notes what it is called with."""
     scripts, bin = folder / "ws/src/disam_ros/scripts", folder / "bin"
