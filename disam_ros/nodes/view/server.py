@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 import websockets
 
 from disam_ros.errors import ConfigError
+from disam_ros.nodes.view.connections import listen
 from disam_ros.nodes.view.scene import Cursor, Scene
 
 PERIOD = 0.1  # time between two messages to a page [s]
 HEARTBEAT = 1.0  # time after which a message is sent without news [s]
 CLOSING = 1.0  # time that a page has to say good-bye [s]
 MOST = 32  # pages that may be open
+READ = "GET, HEAD"  # methods
 LIVE = "/live"  # path of the WebSocket
 MAX_MESSAGE = 1024  # bytes that a page may send, which it never does
 KINDS = {
@@ -59,7 +61,7 @@ class Server:
     async def run(self, host: str, port: int, ready: asyncio.Future[int] | None = None) -> None:
         """Serve until cancelled. ready: gets the port. Raises ConfigError where it is taken."""
         try:
-            server = await websockets.serve(
+            server = await listen(
                 self._live,
                 host,
                 port,
@@ -107,22 +109,30 @@ class Server:
     async def _answer(self, first: Any, second: Any) -> Any:
         """Answer a plain request; None: go on to a WebSocket.
 
-        The arguments are path and headers in websockets before 14, since then the connection and
+        The arguments are path and headers in websockets before 13, since then the connection and
         the request; and the answer is a tuple or a Response.
         """
         old = isinstance(first, str)
         path, headers = (first, second) if old else (second.path, second.headers)
-        answer = self._page(urlsplit(path).path, headers)
+        method = "GET" if old else getattr(second, "method", "GET")  # early versions refuse others
+        answer = self._page(method, path.partition("?")[0], headers)
+        if answer is not None and method == "HEAD":
+            answer = (*answer[:2], b"")
         return answer if old or answer is None else _response(*answer)
 
-    def _page(self, path: str, headers: Any) -> Answer | None:
+    def _page(self, method: str, path: str, headers: Any) -> Answer | None:
         """A file, or why there is none; None: a WebSocket may be opened."""
-        host, origin = headers.get("Host", ""), headers.get("Origin")
+        hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
+        if method not in ("GET", "HEAD"):
+            return _text(HTTPStatus.METHOD_NOT_ALLOWED, "This page is only read: GET.", Allow=READ)
+        if len(hosts) != 1 or len(origins) > 1 or host_name(hosts[0]) is None:
+            return _text(HTTPStatus.BAD_REQUEST, "One Host is expected, NAME or NAME:PORT.")
+        host, origin = hosts[0], next(iter(origins), None)
         if not is_own(host):
             text = f"This page is not served as {host!r}, lest other sites read it: open it by its "
             return _text(HTTPStatus.FORBIDDEN, f"{text}IP address.")
         if path == LIVE:
-            if origin is None or urlsplit(origin).netloc == host:
+            if origin in (None, f"http://{host}", f"https://{host}"):
                 return None
             return _text(HTTPStatus.FORBIDDEN, f"{origin} is another site.")
         if path not in self._files:
@@ -136,14 +146,24 @@ def is_own(host: str) -> bool:
 
     The page of another site that lets its own name lead here (DNS rebinding) is refused thereby.
     """
-    name = urlsplit(f"//{host}").hostname or ""
+    name = host_name(host)
     machine = socket.gethostname().lower()
     if name in ("localhost", machine, f"{machine.partition('.')[0]}.local"):
         return True
     with suppress(ValueError):
-        ipaddress.ip_address(name)
+        ipaddress.ip_address(name or "")
         return True
     return False
+
+
+def host_name(host: str) -> str | None:
+    """Return the name in a Host header in small letters; None where it is malformed."""
+    try:
+        parts = urlsplit(f"//{host}")
+        well_formed = parts.netloc == host and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port beyond 65535, half of a bracket
+        return None
+    return parts.hostname if well_formed else None
 
 
 def packed(parts: list[bytes]) -> bytes:
@@ -151,9 +171,9 @@ def packed(parts: list[bytes]) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def _text(status: HTTPStatus, text: str) -> Answer:
-    body = f"{text}\n".encode()
-    return status, _headers("text/plain; charset=utf-8", body), body
+def _text(status: HTTPStatus, text: str, **headers: str) -> Answer:
+    body = f"{text}\n".encode(errors="backslashreplace")
+    return status, [*_headers("text/plain; charset=utf-8", body), *headers.items()], body
 
 
 def _headers(kind: str, body: bytes) -> list[tuple[str, str]]:
