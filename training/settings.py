@@ -43,7 +43,9 @@ class ValidationConfig:
         minimum=0.0,
         maximum=0.5,
     )
-    reference: str = setting("", "domain of the map; empty: the first")
+    reference: str = setting(
+        "", "domain of the map; empty: of those by day, else of all, the one with most images"
+    )
     radius: float = setting(5.0, "maximum position error of a right answer [m]", minimum=0.0)
     angle: float = setting(10.0, "maximum angular error of a right answer [°]", minimum=0.0)
     shift: float = setting(
@@ -127,6 +129,9 @@ class RunConfig(ABC):
     half: bool = setting(False, "store the finished model's weights as float16")
     channels_last: bool = setting(
         False, "memory format; faster for the mobile encoder and on GPUs with half precision"
+    )
+    smoke: bool = setting(
+        False, "a short run that tests the recipe: a loss that never has a gradient is an error"
     )
     log_every: int = setting(20, "steps between reports of the losses", minimum=1)
     gradients_every: int = setting(

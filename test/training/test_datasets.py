@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From files to batches: sources, decoding, places, sampling, validation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from training.data.places import WHOLE, Box, fit_box, jittered, metres_apart, sa
 from training.data.sources import day_or_night, find_photos
 from training.disam.config import AlignedConfig
 from training.disam.sampling import Sampler
-from training.engine.validate import load_validation, recall
+from training.engine.validate import load_validation, query_counts, recall
 from training.errors import TrainingError
 from training.settings import CropConfig, ValidationConfig
 
@@ -359,5 +361,18 @@ def test_a_drive_too_short_to_be_tried_on_is_refused(tmp_path):
 def test_validation_without_a_map_is_refused(tmp_path):
     write_drive(tmp_path / "night", "night", 3)
     config = ValidationConfig(data=[str(tmp_path)])
-    with pytest.raises(TrainingError, match="'day'"):
+    with pytest.raises(TrainingError, match=r"'night' \(the map\) and of another .* found 3 night"):
         load_validation(config, SIZE, CropConfig(), ["day", "night"])
+    with pytest.raises(TrainingError, match=r"'day' \(the map\)"):
+        load_validation(replace(config, reference="day"), SIZE, CropConfig(), ["day", "night"])
+
+
+def test_the_map_of_validation_is_of_the_domain_by_day_with_most_images(tmp_path):
+    for domain, count in (("night", 6), ("autumn_rain", 3), ("summer_day", 4), ("dusk", 5)):
+        write_drive(tmp_path / domain, domain, count)
+    config, domains = ValidationConfig(data=[str(tmp_path)]), ["night", "autumn_rain", "summer_day"]
+    by_day = {"autumn_rain", "summer_day"}
+    chosen = load_validation(config, SIZE, CropConfig(), domains, by_day=by_day)
+    assert chosen.reference == "summer_day"
+    assert query_counts(chosen) == {"night": 6, "autumn_rain": 3}
+    assert load_validation(config, SIZE, CropConfig(), domains).reference == "night"

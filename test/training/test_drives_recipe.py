@@ -4,10 +4,12 @@
 import errno
 import json
 import logging
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from safetensors import SafetensorError
 from support.data import CAMERA, camera_pose, texture
 from support.training_stage import TINY, recipe, stage
@@ -16,11 +18,11 @@ from disam_ros import load_model
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from training.data import held_out
 from training.data.sources import Photo, find_photos
-from training.disam import run as disam_run
 from training.disam.calibrating import calibrate_model
 from training.disam.matching import similarity_of
 from training.disam.run import Training
-from training.engine import checkpoints, loop
+from training.engine import checkpoints, judgement, loop
+from training.engine.judgement import Judgement
 from training.engine.validate import recall
 from training.recipes import load_config
 from training.train import main
@@ -135,14 +137,50 @@ def test_the_report_shows_start_beside_result_and_the_worst_pairs(route, monkeyp
 def test_a_model_worse_than_its_start_is_said_in_red_and_in_the_log(route, monkeypatch, caplog):
     values = iter([80.0, 60.0])
     monkeypatch.setattr(
-        disam_run, "recall", lambda *_: dict.fromkeys(("night", "mean"), next(values))
+        judgement, "recall", lambda *_: dict.fromkeys(("night", "mean"), next(values))
     )
     Training(recipe(route, PLAN, validation={"held_out": 0.25})).run()
     page = (route / "run" / "report.html").read_text()
-    assert 'class="bad banner">WORSE THAN ITS START' in page
+    assert 'class="bad banner">THE MODEL IS WORSE THAN ITS START' in page
     assert any(
         r.levelno >= logging.ERROR and "WORSE THAN ITS START" in r.message for r in caplog.records
     )
+
+
+def test_a_model_that_gained_nothing_has_the_weights_of_its_start_and_says_so(
+    route, monkeypatch, caplog
+):
+    with_recalls(monkeypatch, 90, 80, 85)
+    plan = [stage(4, losses=CONTRASTIVE, aligned_batch=4)]
+    run = Training(recipe(route, plan, validate_every=2, validation={"held_out": 0.25}))
+    run.run()
+    assert "NO GAIN: THIS IS THE START" in caplog.text
+    page = (route / "run" / "report.html").read_text()
+    assert 'class="bad banner">NO GAIN: THIS IS THE START' in page
+    model, start = load_model(route / "run" / "model"), run.start()
+    for domain, encoder in start.items():
+        expected = encoder.state_dict()
+        for name, value in model.fine[domain].state_dict().items():
+            assert torch.equal(value, expected[name])
+
+
+def test_the_map_of_validation_is_by_day_with_most_images_and_the_log_says_so(route, caplog):
+    caplog.set_level(logging.INFO)
+    run = Training(recipe(route, PLAN, domains=["night", "day"], validation={"held_out": 0.25}))
+    assert run.validation.reference == "day"
+    count = len(run.validation.images["night"])
+    assert "a map of 'day' (chosen; validation.reference names another)" in caplog.text
+    assert f"queries: {count} night" in caplog.text
+    assert "fewer than 50 queries" in caplog.text and f"{100 / count:.1f} points" in caplog.text
+
+
+def test_a_condition_is_judged_by_its_number_of_queries():
+    recalls = {"night": 50.0, "mean": 50.0}
+    judged = partial(Judgement, start=recalls, reference="day", kept_start=False, mistakes=[])
+    one_more = {"night": 52.0, "mean": 52.0}
+    few, many = (judged(result=one_more, queries={"night": n}) for n in (50, 200))
+    assert "NO DIFFERENCE THAT THESE QUERIES CAN SHOW" in few.verdict
+    assert many.verdict.startswith("Better") and "of 200 queries in a map of day" in many.verdict
 
 
 def test_a_finished_model_is_calibrated_on_the_drives_that_validate(route, caplog):

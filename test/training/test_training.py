@@ -19,6 +19,7 @@ from support.training_stage import (
 
 from disam_ros import load_model
 from disam_ros.errors import ConfigError, DomainError
+from training.disam import losses
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.disam.stage import StageRun
@@ -265,7 +266,20 @@ def test_the_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatc
     assert load_model(drives / "run" / "model").training["seed"] == 4
 
 
-# Losses and weights that are not finite
+# Losses without a gradient, losses and weights that are not finite
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_a_dead_loss_is_an_error_of_a_smoke_run(drives, monkeypatch, smoke):
+    monkeypatch.setattr(losses, "aligned_triplet", lambda gaps, *_: 0.0 * gaps.sum())
+    on = {"contrastive": 1, "aligned_triplet": 1}
+    plan = [stage(2, losses=on, aligned_batch=4)]
+    run = Training(recipe(drives, plan, smoke=smoke, gradients_every=1))
+    if not smoke:
+        run.run()
+        return
+    with pytest.raises(TrainingError, match="aligned_triplet of stage 'fine' had no gradient in 2"):
+        run.run()
 
 
 def poison(monkeypatch, at, times, name="cycle"):

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from disam_ros.models.model import load_model
+from disam_ros.models.model import Model
 from training.data.check import check_crops, check_pairs
 from training.data.image_store import ImageStore
 from training.disam.averaging import Average, choose_average
@@ -16,18 +15,15 @@ from training.disam.calibrating import calibrate_model
 from training.disam.config import ALIGNED, TRANSLATING, TrainConfig
 from training.disam.export import export_model
 from training.disam.frames import check_frames
-from training.disam.matching import Similarity, similarity_of
+from training.disam.matching import similarity_of
 from training.disam.networks import create_networks, translation_grid
 from training.disam.sampling import Sampler
 from training.disam.stage import StageRun
 from training.engine import checkpoints
 from training.engine.loop import Loop
 from training.engine.networks import Networks, State
-from training.engine.report import WORST, Mistake, Report, worst, write_report
 from training.engine.reporting import Reporter
-from training.engine.validate import compared, recall
-
-log = logging.getLogger(__name__)
+from training.engine.validate import Encoder, Similarity, recall
 
 
 class Training(Loop[TrainConfig]):
@@ -79,46 +75,35 @@ class Training(Loop[TrainConfig]):
             average=average,
         )
 
-    def finish(self, model: Path) -> None:
-        """Calibrate the model and write report.html, start beside result."""
-        exported, notes = load_model(model), []
+    def complete(self, model: Path, exported: Model) -> list[str]:
+        """Calibrate the model; say how it was averaged."""
+        notes = []
         if self.config.average and self.validation is not None:
             notes += [
                 f"share of the trained weights in the average: {_listed(average['shares'])}"
                 for average in exported.training["average"].values()
             ]
-        if self.config.calibrate and self.validation_data:
-            reference = self.config.validation.reference or self.domains[0]
+        if self.config.calibrate and self.validation is not None:
+            reference = self.validation.reference
             notes.append(calibrate_model(model, self.validation_data, reference))
-        start: dict[str, float] = {}
-        result: dict[str, float] = {}
-        mistakes: list[Mistake] = []
-        if self.validation is not None:
-            for encoder in exported.fine.values():
-                encoder.to(self.device)
-            similarity = similarity_of("fine", self.config.descriptor)
-            judged_by = similarity, self.validation, self.device
-            start = recall(self._start().encoders, *judged_by)
-            result = recall(exported.fine, *judged_by)
-            entries = list(compared(exported.fine, *judged_by))
-            mistakes = worst(entries, self.validation, WORST)
-        report = Report(
-            model=self.config.name,
-            progress=self.progress,
-            images=self.images,
-            start=start,
-            result=result,
-            mistakes=mistakes,
-            notes=notes,
-        )
-        log.info("report written to %s", write_report(report, self.directory / "report.html"))
-        if report.worse:
-            log.error(
-                "THE MODEL IS WORSE THAN ITS START on your validation drives: recall@1 %.1f %%, "
-                "the start has %.1f %%",
-                result["mean"],
-                start["mean"],
-            )
+        return notes
+
+    @property
+    def start_is_eligible(self) -> bool:
+        """Whether a stage may end with its start; an average has it as one of its sides."""
+        return not self.config.average
+
+    def kept_start(self, exported: Model) -> bool:
+        averages = exported.training.get("average", {}).values()
+        if averages:
+            return not any(any(average["shares"].values()) for average in averages)
+        return super().kept_start(exported)
+
+    def start(self) -> Mapping[str, Encoder]:
+        return self._start().encoders
+
+    def similarity(self) -> Similarity:
+        return similarity_of("fine", self.config.descriptor)
 
     def _start(self) -> Networks:
         """Makes the encoders as they were before any stage."""

@@ -2,7 +2,7 @@
 """Training loop of all methods: stages, validation, checkpoints, export.
 
 For each stage: start or restore its networks, then steps with losses logged, validated and
-checkpointed; then the model directory. Ctrl-C writes a checkpoint and ends.
+checkpointed; then the model directory and report.html. Ctrl-C writes a checkpoint and ends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from disam_ros.domains.rules import domains_named, load_rules
 from disam_ros.entry import heeded
 from disam_ros.files.outputs import MODEL, require_output
+from disam_ros.models.model import Model, load_model
 from training.data import held_out
 from training.data.check import check_images
 from training.data.image_store import ImageStore, prefetched
@@ -31,11 +32,19 @@ from training.data.sources import Photo, find_photos
 from training.engine import checkpoints, parallel
 from training.engine.export import git_commit
 from training.engine.guard import Guard
+from training.engine.judgement import judge, log_queries
 from training.engine.networks import Networks
+from training.engine.report import Report, write_report
 from training.engine.reporting import LossLog, Reporter
 from training.engine.shares import GradientWatch
 from training.engine.stage_base import StageBase
-from training.engine.validate import Similarity, ValidationSet, load_validation, recall
+from training.engine.validate import (
+    Encoder,
+    Similarity,
+    ValidationSet,
+    load_validation,
+    recall,
+)
 from training.errors import NotFiniteError, TrainingError
 from training.settings import RunConfig
 
@@ -86,7 +95,13 @@ class Loop(ABC, Generic[Config]):
         self.validation: ValidationSet | None = None
         if self.validation_data and self.processes.first:
             chosen = replace(config.validation, data=self.validation_data)
-            self.validation = load_validation(chosen, size, config.crops, self.domains, light)
+            by_day = {
+                tag.name for tag in self.tags if tag.sun_elevation and tag.sun_elevation[0] >= 0
+            }
+            self.validation = load_validation(
+                chosen, size, config.crops, self.domains, light, by_day
+            )
+            log_queries(self.validation, bool(config.validation.reference))
         self.progress = self._begin()
 
     @abstractmethod
@@ -105,9 +120,56 @@ class Loop(ABC, Generic[Config]):
     def export(self) -> Path:
         """Write the model directory from the finished stages."""
 
+    @abstractmethod
+    def start(self) -> Mapping[str, Encoder]:
+        """Returns the encoders by domain as they were before any stage."""
+
+    @abstractmethod
+    def similarity(self) -> Similarity:
+        """Returns the similarity that the finished model is judged by."""
+
+    def complete(self, model: Path, exported: Model) -> list[str]:
+        """Complete the finished model directory. Returns sentences for the report; none by
+        default."""
+        return []
+
+    @property
+    def start_is_eligible(self) -> bool:
+        """Whether a stage may end with the weights that it started from."""
+        return True
+
+    def kept_start(self, exported: Model) -> bool:
+        """Tells whether no weights of the training validated better than those it started from."""
+        last = self.config.stages[-1]
+        entries = [e for e in self.progress.history if e["stage"] == last.name]
+        best = max(entries, key=lambda entry: entry["mean"], default=None)
+        return best is not None and not best["step"] and not self.config.start_of(last)
+
     def finish(self, model: Path) -> None:
-        """Complete the finished model directory; nothing by default."""
-        return
+        """Complete the model directory, judge the model and write report.html."""
+        exported = load_model(model)
+        notes, judgement = self.complete(model, exported), None
+        if self.validation is not None:
+            for encoder in exported.fine.values():
+                encoder.to(self.device)
+            judgement = judge(
+                start=self.start(),
+                result=exported.fine,
+                similarity=self.similarity(),
+                validation=self.validation,
+                device=self.device,
+                kept_start=self.kept_start(exported),
+            )
+        report = Report(
+            model=self.config.name,
+            progress=self.progress,
+            images=self.images,
+            judgement=judgement,
+            notes=notes,
+        )
+        log.info("report written to %s", write_report(report, self.directory / "report.html"))
+        if judgement is not None:
+            log.log(judgement.level, "%s", judgement.verdict)
 
     def check_data(self) -> list[str]:
         """Says what is wrong with the images, in sentences with a remedy."""
@@ -195,7 +257,21 @@ class Loop(ABC, Generic[Config]):
                 except NotFiniteError as error:
                     self._roll_back(run, guard, error)
                     reporter.back_to(progress.step)
+        if self.config.smoke:
+            self._require_gradients(stage.name)
         self._finish_stage(run)
+
+    def _require_gradients(self, stage: str) -> None:
+        """Raises TrainingError for a loss of a stage that no measurement found a gradient of."""
+        terms = self.progress.terms.get(stage, {})
+        dead = [n for n, e in terms.items() if e.get("measured") and not e["gradient_share"]]
+        if dead:
+            measured = terms[dead[0]]["measured"]
+            raise TrainingError(
+                f"{', '.join(dead)} of stage '{stage}' had no gradient in {measured:.0f} "
+                f"measurements: the recipe does not train what it names. Choose 'triplets.form: "
+                f"relative', another margin, or turn the loss off"
+            )
 
     def _steps(
         self,
@@ -303,7 +379,8 @@ class Loop(ABC, Generic[Config]):
         recalls = recall(*self.metric(run), self.validation, self.device)
         reporter.recall(step, recalls)
         self.progress.history.append({"stage": name, "step": step, **recalls})
-        if step and recalls["mean"] > self.progress.best.get(name, -1.0):
+        eligible = step or self.start_is_eligible
+        if eligible and recalls["mean"] > self.progress.best.get(name, -1.0):
             self.progress.best[name] = recalls["mean"]
             encoders = Networks(run.networks.encoders).state()
             checkpoints.save_stage(self.directory, f"{name}.best", encoders)

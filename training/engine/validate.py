@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,18 @@ def load_validation(
     crops: CropConfig,
     domains: list[str],
     light: Mapping[str, Sequence[str]] | None = None,
+    by_day: Collection[str] = (),
 ) -> ValidationSet:
     """Read the validation data; images keep the whole view, resized as in retrieval.
 
-    light: domains of fixed cameras' images by day and by night (ImageStore). Raises
-    TrainingError when map or queries would be empty.
+    light: domains of fixed cameras' images by day and by night (ImageStore). by_day: of `domains`,
+    those to map by preference where the settings name none. Raises TrainingError when map or
+    queries would be empty.
     """
     store = ImageStore(find_photos(config.data), size, crops, light=light)
     rows = {d: r for d, r in store.rows().items() if d in domains}
     rows = {d: [row for row in r if store.photos[row].group] for d, r in rows.items()}
-    reference = config.reference or domains[0]
+    reference = config.reference or _reference(domains, rows, by_day)
     if not rows.get(reference) or not any(rows[d] for d in rows if d != reference):
         raise TrainingError(
             f"validation needs posed images of '{reference}' (the map) and of another trained "
@@ -82,6 +84,15 @@ def load_validation(
             places[domain] = np.stack([store.place(row, box) for row, box in views])
     drive = load_drive(Path(config.drive), config.drive_step, size) if config.drive else None
     return ValidationSet(images, places, reference, config.radius, config.angle, config.disc, drive)
+
+
+def _reference(
+    domains: Sequence[str], rows: Mapping[str, Sequence[int]], by_day: Collection[str]
+) -> str:
+    """The domain to map: of those by day, or else of all, the one with most images."""
+    images = {domain: len(rows.get(domain, ())) for domain in domains}
+    light = {domain: n for domain, n in images.items() if domain in by_day and n}
+    return max(light or images, key=images.__getitem__)
 
 
 def load_drive(directory: Path, step: int, size: tuple[int, int]) -> HalfwayDrive:
@@ -143,14 +154,9 @@ def compared(
     have an entry of their own. mapper: encodes the map's views; None: the reference's encoder.
     """
     mapper = mapper or encoders[validation.reference]
-    names: set[str] = set()
-    for kind, tiled in (("", False), (" tiles", True)):
-        views = {d: _tiled(p) == tiled for d, p in validation.places.items()}
-        mapped = views.pop(validation.reference)
+    for mapped, conditions in _parts(validation):
         reference = _encode(mapper, validation, validation.reference, mapped, device, batch)
-        for domain, chosen in views.items():
-            if not chosen.any() or not mapped.any():
-                continue
+        for name, (domain, chosen) in conditions.items():
             queries = _encode(encoders[domain], validation, domain, chosen, device, batch)
             parts = [similarity(x, reference).cpu() for x in queries.split(QUERIES_AT_ONCE)]
             places = validation.places[domain][chosen], validation.places[validation.reference]
@@ -159,10 +165,37 @@ def compared(
             if validation.disc:
                 scores[~_within(*places, validation.disc)] = -np.inf
             right = same_place(*places, validation.radius, validation.angle, SAME_TILE)
-            name = domain if domain not in names else f"{domain}{kind}"
-            names.add(name)
             numbers = np.flatnonzero(chosen), np.flatnonzero(mapped)
             yield Compared(name, domain, *numbers, scores, right)
+
+
+def _parts(
+    validation: ValidationSet,
+) -> Iterator[tuple[NDArray[Any], dict[str, tuple[str, NDArray[Any]]]]]:
+    """Yields the map's views, bool [N], and by name the domain and views, bool [N], to compare."""
+    names: set[str] = set()
+    for kind, tiled in (("", False), (" tiles", True)):
+        views = {d: _tiled(p) == tiled for d, p in validation.places.items()}
+        mapped = views.pop(validation.reference)
+        conditions = {}
+        for domain, chosen in views.items():
+            if chosen.any() and mapped.any():
+                name = domain if domain not in names else f"{domain}{kind}"
+                names.add(name)
+                conditions[name] = domain, chosen
+        yield mapped, conditions
+
+
+def query_counts(validation: ValidationSet) -> dict[str, int]:
+    """Number of queries by name, as in `recall`, without the mean."""
+    counts = {
+        name: int(chosen.sum())
+        for _, conditions in _parts(validation)
+        for name, (_, chosen) in conditions.items()
+    }
+    if validation.drive is not None:
+        counts |= {f"{d} drive": len(validation.drive.queries) for d in validation.images}
+    return counts
 
 
 @torch.inference_mode()

@@ -76,6 +76,13 @@ class GlobalTraining(Loop[GlobalTrainConfig]):
         networks = run.networks.encoders
         return {d: networks[b].describe for d, b in self.branches.items()}, _products
 
+    def start(self) -> Mapping[str, Any]:
+        networks = self._networks(0).encoders
+        return {d: networks[b] for d, b in self.branches.items()}
+
+    def similarity(self) -> Similarity:
+        return _products
+
     def export(self) -> Path:
         """Write <directory>/model from the last stage, whitened if the recipe says so."""
         config, last = self.config, self.config.stages[-1].name
