@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """disam doctor: what is installed, what is missing, and what to do about it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -117,3 +118,14 @@ def test_what_pip_cannot_bring_is_not_asked_of_it(monkeypatch, tmp_path, capsys,
     main(["doctor"])
     advice = capsys.readouterr().out.splitlines()[-1]
     assert "install ROS 2" in advice and ("disam_ros[ros]" in advice) == pip
+
+
+def test_the_state_is_printed_as_json(capsys):
+    ran = run_without({"onnxruntime"}, "--json")
+    report = json.loads(ran.stdout)
+    states = {entry["module"]: entry["state"] for entry in report["packages"]}
+    assert ran.returncode == 1 and not report["complete"] and "outdoor" in report["models"]
+    assert states["onnxruntime"] == MISSING and states["numpy"] == OK
+    assert set(states) == {package.module for package in (*PACKAGES, *ROS_PACKAGES)}
+    assert main(["doctor", "bag", "--json"]) == 1
+    assert "drop them, or the bag" in capsys.readouterr().err

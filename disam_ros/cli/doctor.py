@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import platform
 import re
@@ -12,7 +13,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         action="store_true",
         help="print only what is missing, as requirements for 'pip install -r'",
     )
+    add(doctor, "--json", "print the state of the installation as JSON", bool)
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
@@ -115,19 +117,36 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         return int(bool(faults))
     import disam_ros
 
+    dds = (BROKEN, "DDS", middleware) if middleware else _dds()
+    status = int(bool(faults) or dds[0] == BROKEN)
+    models = shipped_models()
+    if arguments.json:
+        report = {
+            "disam_ros": disam_ros.__version__,
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "complete": not status,
+            "packages": [asdict(f.package) | _state(f.state, f.detail) for f in findings],
+            "middleware": _state(dds[0], dds[2]),
+            "models": {name: str(path) for name, path in models.items()},
+        }
+        print(json.dumps(report, indent=1))
+        return status
     where = f"Python {platform.python_version()} ({sys.executable})"
     print(f"disam_ros {disam_ros.__version__}, {where}\n")
     for finding in findings:
         _print(finding.state, finding.package.module, finding.detail, finding.package)
-    dds = (BROKEN, "DDS", middleware) if middleware else _dds()
     _print(*dds)
-    models = shipped_models()
     for name, path in models.items():
         _print(OK, f"model {name}", str(path))
     if not models:
         _print(MISSING, "models", "none came with this installation: name a model by its path")
     print(f"\n{_advice(findings)}")
-    return int(bool(faults) or dds[0] == BROKEN)
+    return status
+
+
+def _state(state: str, detail: str) -> dict[str, str]:
+    return {"state": state, "detail": detail}
 
 
 def _check_bag(arguments: argparse.Namespace) -> int:
@@ -137,6 +156,8 @@ def _check_bag(arguments: argparse.Namespace) -> int:
 
     if arguments.live and arguments.bag:
         raise ConfigError("doctor takes a bag or --live: drop one")
+    if arguments.json or arguments.missing:
+        raise ConfigError("--json and --missing are of the installation: drop them, or the bag")
     options, poses = bag_options_of(arguments), TopicPoses(arguments.pose_topic)
     with tempfile.TemporaryDirectory() as folder:
         bag = arguments.bag

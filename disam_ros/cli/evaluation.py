@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -69,6 +70,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     add(compare, "--against", text, metavar="PREDICTIONS")
     add(compare, "--map", "map of the predictions; default: that of the evaluation")
+    add(compare, "--json", "print the differences as JSON, shares in 0…1", bool)
 
 
 def _add_judgement(evaluate: argparse.ArgumentParser) -> None:
@@ -151,7 +153,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation import read_results
-    from disam_ros.evaluation.compare import comparison_table
+    from disam_ros.evaluation.compare import compare, comparison_table
     from disam_ros.evaluation.write import wide_console
 
     names = [*arguments.evaluations, *([arguments.against] if arguments.against else [])]
@@ -159,6 +161,9 @@ def compare_command(arguments: argparse.Namespace) -> None:
         raise ConfigError("compare takes two evaluations, or one and --against PREDICTIONS")
     a = read_results(names[0])
     b = _against(arguments, a) if arguments.against else read_results(names[1])
+    if arguments.json:
+        print(json.dumps([asdict(difference) for difference in compare(a, b)], indent=1))
+        return
     if arguments.against:  # whole paths leave no room for figures
         names = [Path(name).name for name in names]
     wide_console().print(comparison_table(a, b, (names[0], names[1])))

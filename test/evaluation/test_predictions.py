@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions of other methods beside ours: each form by hand, and ours in their form."""
 
+import json
+
 import numpy as np
 import pytest
 from support.data import save_tiny_model, write_dataset
@@ -106,6 +108,9 @@ def test_one_command_shows_both_in_one_table(world, tmp_path, capsys):
     assert main(["compare", str(world / "ours"), "--against", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "R@1 5 m" in shown and "50.00" in shown and "100.00" in shown
+    assert main(["compare", str(world / "ours"), "--against", str(path), "--json"]) == 0
+    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["R@1 5 m, %"]["a"], rows["R@1 5 m, %"]["b"]) == (1.0, 0.5)
 
 
 FAULTS = {
