@@ -84,6 +84,14 @@ def test_a_topic_that_is_asked_for_and_cannot_be_read_is_an_error_that_names_it(
         list(reader.messages(["/other"]))
 
 
+@pytest.mark.parametrize("name", [None, "json", "protobuf"])
+def test_a_summary_without_schemas_is_an_error_that_says_what_rewrites_the_file(name, tmp_path):
+    channels = [pose_channel(), *([foreign_channel(name)] if name else [])]
+    path = write_mcap(tmp_path / "bag.mcap", channels, repeated=False)
+    with pytest.raises(BagError, match=r"summary lists no schemas; `mcap recover` rewrites it"):
+        BagReader(path)
+
+
 @pytest.mark.parametrize("profile", ["", "x", "robotics by somebody"])
 def test_the_profile_of_a_file_is_no_reason_to_refuse_it(profile, tmp_path):
     path = write_mcap(tmp_path / "bag.mcap", [pose_channel()], profile=profile)

@@ -23,7 +23,9 @@ class Channel:
     messages: list[tuple[int, bytes]] = field(default_factory=list)  # log time [ns], bytes
 
 
-def write_mcap(path: Path, channels: list[Channel], profile="ros2", chunked=True, summary=True):
+def write_mcap(
+    path: Path, channels: list[Channel], profile="ros2", chunked=True, summary=True, repeated=True
+):
     """Write a file: its channels and messages in a chunk or beside, with a summary or without."""
     schemas = [
         _record(
@@ -66,7 +68,11 @@ def write_mcap(path: Path, channels: list[Channel], profile="ros2", chunked=True
         counts = b"".join(struct.pack("<HQ", n, len(found)) for n, found in places.items())
         numbers = struct.pack("<QHIIIIQQ", len(rows), len(channels), len(channels), 0, 0, chunked,
                               first, last)  # fmt: skip
-        out += b"".join(schemas + tables) + listed + _record(STATISTICS, numbers + _text(counts))
+        out += (
+            b"".join(schemas + tables if repeated else tables)
+            + listed
+            + _record(STATISTICS, numbers + _text(counts))
+        )
     path.write_bytes(out + _record(FOOTER, struct.pack("<QQI", start, 0, 0)) + MAGIC)
     return path
 

@@ -207,7 +207,16 @@ def _open_part(path: Path, packed: bool, stack: ExitStack) -> Part:
         if file.suffix == ".bag":
             return Part(path, stack.enter_context(Ros1Reader(file)))
         shown = _View(file, patches) if (patches := _foreign_records(file)) else file
-        return Part(path, stack.enter_context(Ros2Reader(shown)), packed)
+        unlisted = BagError(
+            f"bag {path} cannot be read: its summary lists no schemas; `mcap recover` rewrites it"
+        )
+        try:
+            reader = stack.enter_context(Ros2Reader(shown))
+        except UnicodeDecodeError as error:  # a schema of protobuf in a chunk
+            raise unlisted from error
+        if {connection.msgtype for connection in reader.connections} == {"__schemaless__"}:
+            raise unlisted
+    return Part(path, reader, packed)
 
 
 def _decompressed(path: Path, stack: ExitStack) -> Path:
