@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from disam_ros.cli import command_line
+
 ROOT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
 SCRIPTS = (*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run", ROOT / ".ci" / "stress")
@@ -55,6 +57,12 @@ def test_compose_runs_the_demo_in_that_image_and_the_devcontainer_is_built_from_
         assert importlib.util.find_spec(module)
     (published,) = services["view"]["ports"]  # beside the host's own address alone
     assert published == "127.0.0.1:8087:8087" and "0.0.0.0" in services["view"]["command"]
+    own, gpu = services["drive"], services["drive-gpu"]
+    assert own["command"] == gpu["command"] and own["command"][0] == "disam"
+    arguments = command_line().parse_args(own["command"][1:])
+    mounted = {volume.removesuffix(":ro").rpartition(":")[2] for volume in own["volumes"]}
+    assert {arguments.drives[0], arguments.map, str(Path(arguments.output).parent)} == mounted
+    assert gpu["build"]["args"] == {"TORCH": 1} and own["build"] == "."
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     file = ROOT / ".devcontainer" / container["build"]["dockerfile"]
     assert file.resolve() == (ROOT / "Dockerfile").resolve()
