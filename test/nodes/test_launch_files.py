@@ -243,11 +243,16 @@ def test_launch_files_import_no_package_that_the_system_may_lack():
     heavy = {"torch", "rosbags", "faiss", "numpy", "scipy", "yaml", "cv2"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({sorted(heavy)}));"
-        "import disam_ros.slam.consumers, disam_ros.files.paths as paths;"
+        "import disam_ros.slam.consumers, disam_ros.nodes.launching;"
+        "import disam_ros.files.paths as paths;"
         "paths.find_config('cpu_robot')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     for name in LAUNCHES:
         text = (ROOT / "launch" / f"{name}.launch.py").read_text()
         imported = set(re.findall(r"^(?:from|import) (disam_ros[\w.]*)", text, re.MULTILINE))
-        assert imported <= {"disam_ros.files.paths", "disam_ros.slam.consumers"}
+        assert imported <= {
+            "disam_ros.files.paths",
+            "disam_ros.nodes.launching",
+            "disam_ros.slam.consumers",
+        }

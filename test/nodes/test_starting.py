@@ -66,7 +66,7 @@ def test_programs_announce_themselves_often_unless_the_user_has_a_profile(monkey
 
 def test_nothing_is_imported_before_an_executable_heeds_signals_but_what_python_has_loaded():
     code = (
-        "import collections.abc, functools, importlib, os, signal, sys, types;"
+        "import collections.abc, functools, importlib, os, resource, signal, sys, types;"
         "before = set(sys.modules);"
         "import disam_ros.entry; print(*sorted(set(sys.modules) - before))"
     )
