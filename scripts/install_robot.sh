@@ -72,7 +72,9 @@ fi
 
 step "colcon build"
 "$bin/python" -m colcon build --packages-select disam_ros || fail "colcon build failed, see above"
-ln -sfn "$workspace/install/disam_ros/lib/disam_ros/disam" "$bin/disam"
+for name in disam localizer_node map_builder_node; do
+    ln -sfn "$workspace/install/disam_ros/lib/disam_ros/$name" "$bin/$name"
+done
 
 step "disam doctor"
 # shellcheck disable=SC1091

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
+import json
 
 import cv2
 import numpy as np
@@ -64,6 +65,27 @@ def test_an_unknown_place_has_its_match_and_probability_but_no_pose(root):
     assert row["path"] == str(image) and row["stamp_ns"] == "" and row["known"] == "false"
     assert 0.0 <= float(row["probability"]) < 1.0 and row["map_from_camera_tx"] == ""
     assert row["matched_source"] and -1.0 <= float(row["score"]) <= 1.0
+
+
+def test_answers_are_json_on_request(root, capsys):
+    build(root, "--dataset", str(root / "data"))
+    capsys.readouterr()
+    images = ["localize", "--dataset", str(root / "data"), "--domain", "day", "--json"]
+    options = ["--map", str(root / "map"), "--model", str(root / "model")]
+    assert main([*images, *options, "--output", str(root / "answers.csv")]) == 0
+    answers, rows = json.loads(capsys.readouterr().out), read_answers(root / "answers.csv")
+    assert [answer["matched_id"] for answer in answers] == [int(row["matched_id"]) for row in rows]
+    known = next(answer for answer in answers if answer["known"])
+    assert known["domain"] == "day" and len(known["map_from_camera"]) == 7
+
+
+def test_a_map_of_images_without_a_named_domain_says_which_one_is_taken(root, caplog):
+    table = root / "data" / "images.csv"
+    table.write_text(table.read_text().replace(",day,", ",,"))
+    with caplog.at_level("INFO"):
+        assert build(root, "--dataset", str(root / "data")) == 0
+    (line,) = [r.getMessage() for r in caplog.records if "Name another one" in r.getMessage()]
+    assert "day" in line and "--domain" in line
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_answered(root, capsys, caplog):

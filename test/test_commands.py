@@ -3,6 +3,9 @@
 
 import argparse
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -103,6 +106,24 @@ def test_a_misspelt_command_or_option_is_answered_with_the_nearest_one(line, wor
     with pytest.raises(SystemExit):
         command_line().parse_args(line)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("disam build-m", {"build-map"}),
+        ("disam map ch", {"check"}),
+        ("disam build-map --dat", {"--dataset"}),
+        ("disam convert kitti-odometry --seq", {"--sequence"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(line, words, tmp_path):
+    pytest.importorskip("argcomplete")
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"IFS": "\013", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "words")}
+    command = [sys.executable, "-c", "from disam_ros.cli import main; main()"]
+    subprocess.run(command, env={**os.environ, **asked}, check=True)
+    assert {word.strip() for word in (tmp_path / "words").read_text().split("\013")} == words
 
 
 def test_a_misspelt_argument_of_a_launch_file_is_refused(monkeypatch):

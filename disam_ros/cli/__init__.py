@@ -61,7 +61,13 @@ def report(status: int, fault: str) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     from disam_ros.cli.outputs import require_outputs
 
-    arguments = command_line().parse_args(argv)
+    parser = command_line()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks how a line goes on
+        import argcomplete
+
+        parser.declare(os.environ["COMP_LINE"].split())
+        argcomplete.autocomplete(parser)
+    arguments = parser.parse_args(argv)
     require_outputs(arguments)
     if "max_megapixels" in arguments:
         from disam_ros.image import limit_megapixels

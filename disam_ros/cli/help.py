@@ -28,12 +28,21 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Declares arguments that wait for it (`fill`), and parses."""
-        fill, self.fill = self.fill, None
-        if fill:
-            fill(self)
+        self.declare(())
         words = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown(words)
         return super().parse_known_args(words, namespace)
+
+    def declare(self, words: Collection[str]) -> None:
+        """Declares the arguments that wait for it, also those of the commands among `words`."""
+        fill, self.fill = self.fill, None
+        if fill:
+            fill(self)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for word in words:
+                    if word in action.choices:
+                        action.choices[word].declare(words)
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
         """Reports the first unknown option or command, before anything else that it makes wrong."""

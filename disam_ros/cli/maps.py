@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from disam_ros.datasets.sources import PosedImage
+    from disam_ros.evaluation.answers import QueryResult
     from disam_ros.mapping.place_map import PlaceMap
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_image_limit(localize)
     add_localizer_settings(localize)
     add(localize, "--camera", "camera of the images; default: the only one of the map")
+    add(localize, "--json", "print the answers as JSON, which are written to --output, too", bool)
 
 
 def build_map_command(arguments: argparse.Namespace) -> None:
@@ -118,7 +122,7 @@ def localize_command(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from disam_ros.datasets.sources import open_dataset, open_files
-    from disam_ros.evaluation.answers import localize_all, write_answers
+    from disam_ros.evaluation.answers import answer_values, localize_all, write_answers
     from disam_ros.evaluation.drive import as_mapped
     from disam_ros.localization.localizer import Localizer
 
@@ -131,13 +135,28 @@ def localize_command(arguments: argparse.Namespace) -> None:
         source = open_files(arguments.images, arguments.camera)
     source, notes = as_mapped(localizer.map, source)
     for note in notes:
-        print(note)
+        logger.info("%s", note)
     unread: list[str] = []
     readable = source.images if arguments.dataset else _readable(source.images, unread)
     images = tqdm(readable, total=source.total, desc="localize", unit="img")
     answers = localize_all(localizer, source, images, arguments.dataset_domains)
-    count = write_answers(arguments.output, answers, arguments.overwrite)
-    print(f"{count} of {source.total} images localized → {arguments.output}")
+    domains: Counter[str] = Counter()
+    values: list[dict[str, object]] = []
+
+    def noted() -> Iterator[QueryResult]:
+        for answer in answers:
+            domains[answer.domain] += bool(answer.domain)
+            if arguments.json:
+                values.append(answer_values(answer))
+            yield answer
+
+    count = write_answers(arguments.output, noted(), arguments.overwrite)
+    if arguments.json:
+        print(json.dumps(values, indent=1))
+    else:
+        by_domain = ", ".join(f"{number} {name}" for name, number in (+domains).most_common())
+        said = f"{count} of {source.total} images localized"
+        print(f"{said} (as {by_domain or 'nothing'}) → {arguments.output}")
     if unread:
         raise ImageError(
             f"{len(unread)} of {source.total} files cannot be read as images, the others are "

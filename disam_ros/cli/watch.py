@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from disam_ros.cli.arguments import add_shared
+from disam_ros.cli.arguments import add, add_shared
 from disam_ros.nodes import require_middleware
 
 
@@ -17,6 +17,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     text = "show what a running localizer says, until Ctrl-C"
     watching = command("watch", watch_command, text)
     add_shared(watching, "--node")
+    add(watching, "--json", "print the answer to each image as a line of JSON", bool)
 
 
 def watch_command(arguments: argparse.Namespace) -> None:
@@ -25,6 +26,6 @@ def watch_command(arguments: argparse.Namespace) -> None:
     from disam_ros.nodes.watch import watch
 
     try:
-        watch(arguments.node)
+        watch(arguments.node, as_json=arguments.json)
     except BrokenPipeError:  # what is in the buffer shall not fail again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

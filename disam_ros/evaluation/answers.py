@@ -137,6 +137,22 @@ def write_answers(path: Path | str, answers: Iterable[QueryResult], overwrite: b
     return answered
 
 
+def answer_values(answer: QueryResult) -> dict[str, object]:
+    """Returns the columns of answers.csv as values of JSON, the pose as one; None: it has none."""
+    pose, best = answer.map_from_camera, answer.best
+    return {
+        "path": answer.record.source,
+        "stamp_ns": answer.record.stamp_ns or None,
+        "domain": answer.domain or None,
+        "known": answer.outcome == KNOWN,
+        "probability": None if best is None else answer.probability,
+        "matched_id": None if best is None else best.id,
+        "matched_source": None if best is None else best.source,
+        "score": None if best is None else answer.score,
+        "map_from_camera": pose and [*pose.translation.tolist(), *pose.quaternion.tolist()],
+    }
+
+
 def _match_cells(answer: QueryResult) -> list[object]:
     """Returns the cells of probability, map image, score and pose."""
     pose, best = answer.map_from_camera, answer.best

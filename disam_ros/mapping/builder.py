@@ -133,6 +133,7 @@ class MapBuilder:
         require_domain(model, config.domain)
         self._model, self._config = model, config
         self._domains = DomainChooser(model.domains)
+        self._chosen: set[str] = set()  # domains that were chosen by stamp and place
         self._views = MapViews(info.cameras, config.field_of_view)
         info = self._info = replace(info, cameras=self._views.cameras)
         makers = row_makers(config, info.cameras, device)
@@ -258,7 +259,15 @@ class MapBuilder:
         require_domain(self._model, name)
         place = item.place or (self._info.latitude, self._info.longitude)
         latitude, longitude = (float("nan") if v is None else v for v in place)
-        return self._domains.choose(item.record.stamp_ns, latitude, longitude).name
+        choice = self._domains.choose(item.record.stamp_ns, latitude, longitude)
+        if choice.name not in self._chosen:
+            self._chosen.add(choice.name)
+            logger.info(
+                "domain of images without a name: %s. Name another one with --domain (%s)",
+                choice.reason,
+                ", ".join(self._model.domain_names()),
+            )
+        return choice.name
 
     def _submit(self) -> None:
         """Submit the gathered images for encoding; write finished batches."""

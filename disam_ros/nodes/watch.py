@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections import Counter
@@ -115,14 +116,25 @@ def screen(lines: list[str]) -> str:
     return HOME + "".join(f"{line[:width]}{END_OF_LINE}\n" for line in lines) + BELOW
 
 
-def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
+def json_text(answer: DiagnosticArray) -> str:
+    """Returns an answer as a line of JSON: stamp, camera and the keys of ~/answer as text."""
+    status = answer.status[0] if answer.status else DiagnosticStatus()
+    stamp = conversions.stamp_to_ns(answer.header)
+    values = answer_status.values_of(answer)
+    return json.dumps({"stamp_ns": stamp, "camera": status.hardware_id, **values})
+
+
+def watch(node: str = "/localizer", output: TextIO | None = None, *, as_json: bool = False) -> None:
     """Show a localizer until interrupted. node: its name with the namespace.
+
+    as_json: a line of JSON per image, and nothing else.
 
     Raises ConfigError where no node can have this name, or ROS does not start; BrokenPipeError
     where nobody reads the output any more.
     """
     output = output or sys.stdout
-    seen, drawn = Seen(node := "/" + node.strip("/")), output.isatty()
+    seen, drawn = Seen(node := "/" + node.strip("/")), output.isatty() and not as_json
+    text_of = json_text if as_json else image_text
     require_node_name(node)
     with starting():
         rclpy.init()
@@ -131,13 +143,14 @@ def watch(node: str = "/localizer", output: TextIO | None = None) -> None:
     executor = GuardedExecutor(watcher.get_logger().warning)
     executor.add_node(watcher)
     try:
-        print(CLEAR if drawn else f"waiting for images of {node}", file=output, flush=True)
+        if not as_json:
+            print(CLEAR if drawn else f"waiting for images of {node}", file=output, flush=True)
         while rclpy.ok():
             if drawn:
                 print(screen(seen.lines()), end="", file=output, flush=True)
             else:  # here, not in a callback, whose failures do not end this
                 for answer in seen.fresh:
-                    print(image_text(answer), file=output, flush=True)
+                    print(text_of(answer), file=output, flush=True)
             seen.fresh.clear()
             executor.spin_once(timeout_sec=PERIOD)
     except KeyboardInterrupt:

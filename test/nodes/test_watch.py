@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`disam watch`: the view of what was heard, and a real localizer seen through a pipe."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from support.ros import Client
 
 from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
-from disam_ros.nodes.watch import Seen, image_text, pose_text, screen
+from disam_ros.nodes.watch import Seen, image_text, json_text, pose_text, screen
 
 
 def status(message: str, **values: str) -> DiagnosticStatus:
@@ -62,6 +63,14 @@ def test_a_pose_that_is_not_finite_is_said_to_be_so():
     assert pose_text(message) == "its covariance is not finite"
     message.pose.pose.position.x = float("inf")
     assert "finite" in pose_text(message)
+
+
+def test_an_answer_is_a_line_of_json_for_programs():
+    answer = status("known: map image 7", outcome="known", map_image="7")
+    message = DiagnosticArray(status=[answer])
+    message.header.stamp.sec, message.header.stamp.nanosec = 3, 5
+    values = {"stamp_ns": 3_000_000_005, "camera": "front", "outcome": "known", "map image": "7"}
+    assert json.loads(json_text(message)) == values
 
 
 def test_a_message_does_not_steer_the_terminal():
