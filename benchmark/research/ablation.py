@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's ablation of its losses (Table VI) on the season town, without true pairs.
 
-For every seed one translation stage (config/train_ablation.yaml), then a short training from it per
-row with that row's losses, whose distances are relative to negative pairs'; and the same with one
-encoder for all conditions. Runs lie in runs/ablation and are resumed or reused. Judged on the town
-of seed 50, on which nothing here is chosen: the nearest map image by one metric of the whole
-features, unpooled as in the paper, is the answer, except for coarse-to-fine.
+For every seed one translation stage (config/train_ablation.yaml), then a training from it per row
+with that row's losses, whose distances are relative to negative pairs'; and the same with one
+encoder for all conditions. Runs lie in the directory of their size and are resumed or reused.
+Judged on the town of seed 50, on which nothing here is chosen: the nearest map image by one metric
+of the whole features, unpooled as in the paper, is the answer, except for coarse-to-fine. At every
+validation the encoders are judged by both metrics.
 
 `python -m benchmark.research.ablation [SEED ...]`; all seeds: the section is written.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +26,34 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.networks import encoders_of, load_recipe, recipe_of
-from benchmark.research.experiment import Experiment, Rows, compared, keep, main, progress_of
+from benchmark.research.experiment import Experiment, Rows, keep, main, progress_of
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.config import DescriptorConfig, LocalizerConfig
+from disam_ros.files.writing import write_json
 from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
 from training.engine.checkpoints import load_stage
 from training.engine.loop import Loop
 from training.engine.networks import State
+from training.engine.validate import Encoder
 
 CANDIDATES = LocalizerConfig().candidates
 RECIPE = Path("config/train_ablation.yaml")
-RUNS = Path("runs/ablation")
-SEEDS = (0, 1, 2)
-STEPS = 150  # of each row, after the translation
 CONDITIONS = ("autumn_rain", "winter_snow", "night")
 WHOLE = DescriptorConfig(coarse_grid=256, fine_grid=256)  # more cells than any features have
 TRAINING = "training.json"  # of a finished run: recall against steps, losses, seconds
 JUDGED = "judged.json"  # of a finished run: shares within the thresholds
+CURVE = "curve.json"  # by step of a run: shares by metric, condition and threshold
+METRICS = ("coarse", "fine")
+TWO_STAGES = "coarse-to-fine"
+
+Encoders = Mapping[str, Encoder]  # by domain
+Descriptors = tuple[NDArray[Any], NDArray[Any]]  # coarse and fine [N, D]
 
 BASE: dict[str, float] = {"gan": 1, "cycle": 10}
 COARSE: dict[str, float] = {**BASE, "fcl": 1}
-FINE: dict[str, float] = {**COARSE, "fcl_cosine": 1, "sam": 1}
+FINE: dict[str, float] = {**COARSE, "fcl_cosine": 0.1, "sam": 1}
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,29 @@ class Row:
     sharing: str = "none"  # what encoders have in common
 
 
+@dataclass(frozen=True)
+class Size:
+    """How long the ablation trains, and what."""
+
+    runs: Path  # their directory
+    seeds: tuple[int, ...]
+    rows: tuple[str, ...]
+    translation: int  # steps
+    steps: int  # of each row, after the translation
+    every: int  # steps between two points of a row's curve
+    saved: int = 100  # steps between two checkpoints
+
+
 BEFORE, STORED = "before any training", "before any training, as maps store it"
 ONLY, FCL = "translation only", "+ FCL"
+CONSTANT = "+ triplet FCL, constant margin"
 COARSE_ONLY, FINE_ONLY = "+ triplet FCL, adaptive margin", "SAM + both triplets, adaptive"
 BOTH = "coarse-to-fine of the two adaptive models"
 SHARED = "one encoder for all, + FCL"
 ROWS = {
     ONLY: Row("coarse", BASE),
     FCL: Row("coarse", COARSE),
-    "+ triplet FCL, constant margin": Row("coarse", {**COARSE, "triplet_fcl": 1}, False),
+    CONSTANT: Row("coarse", {**COARSE, "triplet_fcl": 1}, False),
     COARSE_ONLY: Row("coarse", {**COARSE, "triplet_fcl": 1}),
     "SAM, no triplet": Row("fine", FINE),
     "SAM + triplet SAM, constant margin": Row("fine", {**FINE, "triplet_sam": 1}, False),
@@ -75,42 +96,45 @@ ROWS = {
     FINE_ONLY: Row("fine", {**FINE, "triplet_sam": 1, "triplet_fcl": 1}),
     SHARED: Row("coarse", COARSE, sharing="all"),
 }
-CLAIMS = tuple((name, ONLY) for name in ROWS if name != ONLY) + (
-    (COARSE_ONLY, "+ triplet FCL, constant margin"),
-    ("SAM + triplet SAM, adaptive margin", "SAM + triplet SAM, constant margin"),
-    (BOTH, COARSE_ONLY),
-    (FCL, BEFORE),
-    (SHARED, FCL),
-)
+SHORT = Size(Path("runs/ablation"), (0, 1, 2), tuple(ROWS), 400, 150, 50)
+SEEDS = SHORT.seeds
 
 
 def measure(
-    seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS
+    seeds: Sequence[int] = SEEDS,
+    finished: bool = False,
+    runs: Path | None = None,
+    size: Size = SHORT,
 ) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
 
-    rows: by name and seed the shares within each threshold by condition. training: by row and seed
-    the mean recall against steps ("history"), "terms" of the losses and "seconds". claims: gain of
-    the mean share within the widest threshold [points].
+    rows: by name, seed, metric and condition the shares within each threshold. curves: by row,
+    seed, step and metric their means over the conditions. training: by row and seed "terms" of the
+    losses and "seconds". runs: their directory, in place of the size's.
     """
     recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
+    runs = runs or size.runs
     judge = Judge(recipe)
-    start, _ = translations(recipe, runs).measure(seeds, finished)
-    study = experiment(recipe, runs)
+    first = translations(recipe, size, runs, judge)
+    start, _ = first.measure(seeds, finished)
+    study = experiment(recipe, size, runs, judge)
     training, _ = study.measure(seeds, finished)
-    rows = judged(judge, study, training, recipe, seeds)
+    curves = {"translation": curve_of(first, "none", start["none"])}
     return {
-        "steps": STEPS,
-        "translation_steps": recipe.stages[0].steps,
+        "steps": size.steps,
+        "translation_steps": size.translation,
         "size": recipe.network.image_size,
         "width": recipe.network.width,
         "seeds": list(seeds),
         "map_images": len(judge.town.poses),
+        "queries": sum(len(truth) for truth in judge.town.truth.values()),
+        "losses": {name: ROWS[name].losses for name in size.rows},
         "bound": judge.town.bound(),
-        "rows": rows,
-        "training": {"translation": start.get("none", {}), **training},
-        "claims": claims(rows),
+        "chance": judge.town.chance(),
+        "rows": judged(judge, study, training, recipe, seeds),
+        "curves": curves | {name: curve_of(study, name, by) for name, by in training.items()},
+        "training": {"translation": start["none"], **training},
     }
 
 
@@ -122,52 +146,74 @@ def judged(
     seeds: Sequence[int],
 ) -> Rows:
     """Shares of the start, of all finished runs, and of the two adaptive models together."""
-    starts = {str(seed): initial(recipe, seed) for seed in seeds}
+    starts = {str(seed): encoders_of(recipe, initial(recipe, seed)) for seed in seeds}
     rows: Rows = {
-        name: {seed: judge.within(s, s, "coarse", config) for seed, s in starts.items()}
+        name: {seed: judge.shares(start, start, METRICS, config) for seed, start in starts.items()}
         for name, config in ((BEFORE, WHOLE), (STORED, DescriptorConfig()))
     }
-    states: dict[str, dict[str, State]] = {}
+    found: dict[str, dict[str, Encoders]] = {}
     for name, by_seed in training.items():
-        stage, states[name], rows[name] = ROWS[name].stage, {}, {}
+        found[name], rows[name] = {}, {}
         for seed in by_seed:
             folder = study.folder(name, int(seed))
-            state = states[name][seed] = load_stage(folder, stage)
-            rows[name][seed] = keep(folder / JUDGED, partial(judge.within, state, state, stage))
-    coarse, fine = states.get(COARSE_ONLY, {}), states.get(FINE_ONLY, {})
-    both = {s: judge.within(coarse[s], fine[s], "coarse-to-fine") for s in coarse if s in fine}
+            encoders = encoders_of(recipe, load_stage(folder, ROWS[name].stage))
+            found[name][seed] = encoders
+            rows[name][seed] = keep(
+                folder / JUDGED, partial(judge.shares, encoders, encoders, METRICS)
+            )
+    coarse, fine = found.get(COARSE_ONLY, {}), found.get(FINE_ONLY, {})
+    both = {s: judge.shares(coarse[s], fine[s], (TWO_STAGES,)) for s in coarse if s in fine}
     return rows | ({BOTH: both} if both else {})
 
 
-def claims(rows: Rows) -> dict[str, Any]:
-    """Gain of a row's mean share within the widest threshold [points], and what the seeds say."""
-    return compared(
-        rows,
-        CLAIMS,
-        lambda shares: 100 * float(np.mean([list(by.values())[-1] for by in shares.values()])),
-    )
+def curve_of(
+    study: Experiment[TrainConfig], row: str, seeds: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Means over the conditions by seed, step, metric and threshold."""
+    curves = {}
+    for seed in seeds:
+        points = json.loads((study.folder(row, int(seed)) / CURVE).read_text())
+        curves[seed] = {
+            step: {metric: mean_of(by) for metric, by in metrics.items()}
+            for step, metrics in points.items()
+        }
+    return curves
 
 
-def translations(recipe: TrainConfig, runs: Path = RUNS) -> Experiment[TrainConfig]:
+def mean_of(shares: Mapping[str, Shares]) -> Shares:
+    """Mean over the conditions by threshold."""
+    first = next(iter(shares.values()))
+    return {name: round(float(np.mean([by[name] for by in shares.values()])), 4) for name in first}
+
+
+def translations(
+    recipe: TrainConfig, size: Size, runs: Path, judge: Judge
+) -> Experiment[TrainConfig]:
     """The recipe itself, with encoders that share everything or nothing."""
 
     def overlay(sharing: str, seed: int) -> TrainConfig:
         values = recipe.to_json()
         values["network"]["sharing"] = sharing
-        return recipe_of(values)
+        values["stages"][0]["steps"] = size.translation
+        return recipe_of(values | {"checkpoint_every": size.saved, "validate_every": size.every})
 
-    rows = {sharing: f"translation-{sharing}-{{seed}}" for sharing in ("none", "all")}
-    return Experiment("ablation, translation", runs, rows, overlay, trained, TRAINING)
+    kinds = {ROWS[name].sharing for name in size.rows}
+    rows = {sharing: f"translation-{sharing}-{{seed}}" for sharing in sorted(kinds, reverse=True)}
+    name = "ablation, translation"
+    return Experiment(name, runs, rows, overlay, trained, TRAINING, watch=judge.record)
 
 
-def experiment(recipe: TrainConfig, runs: Path = RUNS) -> Experiment[TrainConfig]:
+def experiment(
+    recipe: TrainConfig, size: Size, runs: Path, judge: Judge
+) -> Experiment[TrainConfig]:
     """The recipe with a row's only stage, started from the translation."""
+    first = translations(recipe, size, runs, judge)
 
     def overlay(name: str, seed: int) -> TrainConfig:
         row = ROWS[name]
         stage = {
             "name": row.stage,
-            "steps": STEPS,
+            "steps": size.steps,
             "hard_from": 0.33,  # as in the paper's schedule
             "constant": 0.0,  # likewise: the rate falls at once, and λ is already half
             "ramp": 0.33,
@@ -175,19 +221,17 @@ def experiment(recipe: TrainConfig, runs: Path = RUNS) -> Experiment[TrainConfig
             "adaptive": row.adaptive,
             "losses": row.losses,
         }
-        start = translations(recipe, runs).config(row.sharing, seed)
+        start = first.config(row.sharing, seed)
         weights = Path(start.output) / "stages" / "translation.safetensors"
-        values: dict[str, Any] = {"initial": str(weights), "stages": [stage]}
-        return recipe_of({**start.to_json(), **values, "validate_every": STEPS // 3})
+        return recipe_of({**start.to_json(), "initial": str(weights), "stages": [stage]})
 
-    rows = {name: f"row{number}-{{seed}}" for number, name in enumerate(ROWS)}
-    return Experiment("ablation", runs, rows, overlay, trained, TRAINING)
+    rows = {name: f"row{list(ROWS).index(name)}-{{seed}}" for name in size.rows}
+    return Experiment("ablation", runs, rows, overlay, trained, TRAINING, watch=judge.record)
 
 
 def trained(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
-    """Recall against steps, terms and seconds of a run."""
-    history = [[entry["step"], entry["mean"]] for entry in run.progress.history]
-    return {"history": history, **progress_of(run)}
+    """Terms and seconds of a run."""
+    return progress_of(run)
 
 
 def initial(recipe: TrainConfig, seed: int) -> State:
@@ -199,47 +243,52 @@ class Judge:
     """Nearest map image in the validation town by whole features."""
 
     def __init__(self, recipe: TrainConfig) -> None:
-        self._recipe = recipe
-        self.town = Town.read(recipe.network.build().image_size, CONDITIONS)
+        self._size = recipe.network.build().image_size
 
-    def within(
-        self, coarse: State, fine: State, stage: str, config: DescriptorConfig = WHOLE
-    ) -> dict[str, Shares]:
-        """Shares by condition. coarse, fine: encoders of either. stage: the metric that ranks,
-        coarse, fine or coarse-to-fine."""
-        references = self._described(coarse, fine, REFERENCE, stage, config)
-        shares = {}
-        for condition in CONDITIONS:
-            queries = self._described(coarse, fine, condition, stage, config)
-            shares[condition] = self.town.within(condition, ranked(queries, references, stage))
+    @cached_property
+    def town(self) -> Town:
+        return Town.read(self._size, CONDITIONS)
+
+    def record(self, folder: Path, step: int, encoders: Encoders) -> None:
+        """Adds a point to the curve of a run."""
+        file = folder / CURVE
+        points = json.loads(file.read_text()) if file.exists() else {}
+        points[str(step)] = self.shares(encoders, encoders, METRICS)
+        write_json(file, points)
+
+    def shares(
+        self,
+        coarse: Encoders,
+        fine: Encoders,
+        stages: Sequence[str],
+        config: DescriptorConfig = WHOLE,
+    ) -> dict[str, dict[str, Shares]]:
+        """Shares by stage and condition. stages: the metrics that rank, coarse, fine or
+        coarse-to-fine."""
+        town = self.town
+        references = _described(coarse, fine, REFERENCE, town.mapped, config)
+        shares: dict[str, dict[str, Shares]] = {stage: {} for stage in stages}
+        for condition, images in town.queries.items():
+            queries = _described(coarse, fine, condition, images, config)
+            for stage in stages:
+                best = ranked(queries, references, stage)
+                shares[stage][condition] = town.within(condition, best)
         return shares
 
-    def _described(
-        self, coarse: State, fine: State, domain: str, stage: str, config: DescriptorConfig
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Coarse and fine descriptors [N, D]; of a metric that does not rank none, [0]."""
-        town = self.town
-        images = town.mapped if domain == REFERENCE else town.queries[domain]
-        nothing = np.zeros(0, dtype=np.float32)
-        first = second = nothing
-        if stage.startswith("coarse"):
-            first = coarse_descriptor(self._features(coarse, domain, images), config).numpy()
-        if stage.endswith("fine"):
-            second = fine_descriptor(self._features(fine, domain, images), config).numpy()
-        return first, second
 
-    def _features(self, state: State, domain: str, images: torch.Tensor) -> torch.Tensor:
-        return features(encoders_of(self._recipe, state)[domain], images)
-
-
-Descriptors = tuple[NDArray[Any], NDArray[Any]]  # coarse and fine [N, D]
+def _described(
+    coarse: Encoders, fine: Encoders, domain: str, images: torch.Tensor, config: DescriptorConfig
+) -> Descriptors:
+    first = features(coarse[domain], images)
+    second = first if fine is coarse else features(fine[domain], images)
+    return coarse_descriptor(first, config).numpy(), fine_descriptor(second, config).numpy()
 
 
 def ranked(queries: Descriptors, references: Descriptors, stage: str) -> NDArray[Any]:
     """Best reference row of each query [Q] by one metric, or by coarse-to-fine."""
-    if stage == "coarse-to-fine":
+    if stage == TWO_STAGES:
         return coarse_to_fine(queries, references)
-    part = ("coarse", "fine").index(stage)
+    part = METRICS.index(stage)
     best: NDArray[Any] = (queries[part] @ references[part].T).argmax(1)
     return best
 

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,7 @@ from training.disam.config import TrainConfig
 from training.engine.checkpoints import load_stage
 from training.engine.loop import Interrupted, Loop
 from training.engine.networks import State
+from training.engine.validate import Encoder
 from training.settings import RunConfig
 from training.train import open_run
 
@@ -49,6 +51,8 @@ class Experiment(Generic[Config]):
     judge: Callable[[str, int, Loop[Config]], dict[str, Any]]  # figures of a finished run
     kept: str = RECALL  # file of the figures in a run directory
     once: Sequence[str] = ()  # rows of the first seed alone, after its others
+    # Called at each validation with run directory, step of the stage and encoders by domain
+    watch: Callable[[Path, int, Mapping[str, Encoder]], None] | None = None
 
     def folder(self, row: str, seed: int) -> Path:
         """Returns the run directory."""
@@ -65,6 +69,8 @@ class Experiment(Generic[Config]):
 
         def trained() -> dict[str, Any]:
             run: Loop[Config] = open_run(self.config(row, seed), resume=True)
+            if self.watch is not None:
+                run.watch = partial(self.watch, run.directory)
             run.run()
             return self.judge(row, seed, run)
 

@@ -58,6 +58,17 @@ class Town:
             c: score(truth, nearest(truth, self.poses)).within for c, truth in self.truth.items()
         }
 
+    def chance(self) -> dict[str, Shares]:
+        """Shares of a map image drawn at random by condition."""
+        return {
+            condition: _mean([score([pose] * len(self.poses), self.poses).within for pose in truth])
+            for condition, truth in self.truth.items()
+        }
+
+
+def _mean(shares: Sequence[Shares]) -> Shares:
+    return {name: sum(by[name] for by in shares) / len(shares) for name in shares[0]}
+
 
 @torch.inference_mode()
 def features(encoder: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

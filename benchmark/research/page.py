@@ -27,9 +27,11 @@ PAGE = Page(
         "new_condition_webcams",
         "fine_stage",
         "ablation",
+        "long_ablation",
     ),
     trained={
         "ablation": Path("runs/ablation"),
+        "long_ablation": Path("runs/long_ablation"),
         "companions": Path("runs/companions"),
         "losses": Path("runs/losses"),
         "new_condition": Path("runs/new_condition"),

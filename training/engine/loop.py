@@ -71,6 +71,7 @@ class Loop(ABC, Generic[Config]):
     """
 
     domains: list[str]  # in the model's order
+    watch: Callable[[int, Mapping[str, Encoder]], None] | None = None  # of each validation
 
     def __init__(self, config: Config, resume: bool = False) -> None:
         self.config = config
@@ -376,14 +377,17 @@ class Loop(ABC, Generic[Config]):
     def _validate(self, run: StageBase[Config], reporter: Reporter, step: int) -> None:
         name = run.stage.name
         assert self.validation is not None
-        recalls = recall(*self.metric(run), self.validation, self.device)
+        encoders, similarity = self.metric(run)
+        recalls = recall(encoders, similarity, self.validation, self.device)
+        if self.watch is not None:
+            self.watch(step, encoders)
         reporter.recall(step, recalls)
         self.progress.history.append({"stage": name, "step": step, **recalls})
         eligible = step or self.start_is_eligible
         if eligible and recalls["mean"] > self.progress.best.get(name, -1.0):
             self.progress.best[name] = recalls["mean"]
-            encoders = Networks(run.networks.encoders).state()
-            checkpoints.save_stage(self.directory, f"{name}.best", encoders)
+            weights = Networks(run.networks.encoders).state()
+            checkpoints.save_stage(self.directory, f"{name}.best", weights)
 
     def _checkpoint(self, run: StageBase[Config]) -> None:
         checkpoints.save_checkpoint(
