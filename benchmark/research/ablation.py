@@ -151,17 +151,17 @@ def judged(
         name: {seed: judge.shares(start, start, METRICS, config) for seed, start in starts.items()}
         for name, config in ((BEFORE, WHOLE), (STORED, DescriptorConfig()))
     }
-    found: dict[str, dict[str, Encoders]] = {}
+    finished: dict[str, dict[str, Encoders]] = {}
     for name, by_seed in training.items():
-        found[name], rows[name] = {}, {}
+        finished[name], rows[name] = {}, {}
         for seed in by_seed:
             folder = study.folder(name, int(seed))
             encoders = encoders_of(recipe, load_stage(folder, ROWS[name].stage))
-            found[name][seed] = encoders
+            finished[name][seed] = encoders
             rows[name][seed] = keep(
                 folder / JUDGED, partial(judge.shares, encoders, encoders, METRICS)
             )
-    coarse, fine = found.get(COARSE_ONLY, {}), found.get(FINE_ONLY, {})
+    coarse, fine = finished.get(COARSE_ONLY, {}), finished.get(FINE_ONLY, {})
     both = {s: judge.shares(coarse[s], fine[s], (TWO_STAGES,)) for s in coarse if s in fine}
     return rows | ({BOTH: both} if both else {})
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from support.data import texture
 from support.training_data import write_drive, write_image
 
@@ -20,8 +21,11 @@ from benchmark.research import (
     restyled,
 )
 from benchmark.research.experiment import Experiment
+from benchmark.research.long_ablation import LONG
+from benchmark.research.offline_town import REFERENCE, Town
 from benchmark.research.page import PAGE
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.geometry import Transform
 from disam_ros.image import read
 from disam_ros.models.descriptor import descriptor_shapes
 from training.data.sources import find_photos
@@ -29,18 +33,40 @@ from training.disam.networks import create_networks
 from training.engine.checkpoints import save_stage
 
 
-def test_the_ablation_changes_the_losses_alone(tmp_path):
+@pytest.mark.parametrize("size", [ablation.SHORT, LONG], ids=["short", "long"])
+def test_the_ablation_changes_the_losses_alone(tmp_path, size):
     recipe = load_recipe(ablation.RECIPE)
-    study = ablation.experiment(recipe, tmp_path)
-    configs = {name: study.config(name, 1) for name in ablation.ROWS}
-    for name, row in ablation.ROWS.items():
-        config = configs[name]
-        assert config.stages[0].losses.on() == row.losses and config.network.sharing == row.sharing
-        start = ablation.translations(recipe, tmp_path).config(row.sharing, 1)
+    judge = ablation.Judge(recipe)
+    study = ablation.experiment(recipe, size, tmp_path, judge)
+    first = ablation.translations(recipe, size, tmp_path, judge)
+    configs = {name: study.config(name, 1) for name in size.rows}
+    for name, config in configs.items():
+        row, (stage,) = ablation.ROWS[name], config.stages
+        assert stage.losses.on() == row.losses and config.network.sharing == row.sharing
+        assert stage.steps == size.steps
+        start = first.config(row.sharing, 1)
         assert config.initial.startswith(start.output) and start.seed == config.seed == 1
+        assert start.stages[0].steps == size.translation
         config.stages, config.output = [], ""
     apart = [config for name, config in configs.items() if name != ablation.SHARED]
     assert all(config == apart[0] for config in apart)
+
+
+def test_a_curve_has_a_point_by_both_metrics_at_each_validation_and_a_repeated_step_once(tmp_path):
+    judge = ablation.Judge(load_recipe(ablation.RECIPE))
+    shades = torch.linspace(-0.5, 0.9, 3)[:, None, None, None]
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * shades
+    poses = [Transform(np.array([10.0 * k, 0.0, 0.0]), np.array([0, 0, 0, 1.0])) for k in range(3)]
+    queries = {condition: images[1:] for condition in ablation.CONDITIONS}
+    judge.town = Town(images, poses, queries, dict.fromkeys(queries, poses[1:]))
+    encoders = dict.fromkeys((REFERENCE, *queries), lambda batch: batch)
+    for step in (0, 500, 500):
+        judge.record(tmp_path, step, encoders)
+    study = Experiment("ablation", tmp_path, {"row": "."}, None, None)
+    curve = ablation.curve_of(study, "row", ["0"])["0"]
+    assert list(curve) == ["0", "500"] and set(curve["500"]) == set(ablation.METRICS)
+    assert all(share == 1.0 for by in curve["500"].values() for share in by.values())
+    assert judge.town.chance()["night"]["5 m 10°"] == pytest.approx(1 / 3)
 
 
 def test_the_ablation_compares_features_that_are_not_pooled():
