@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from disam_ros.errors import GeometryError
 
-# Optical camera axes (x right, y down, z forward) seen from body axes (x forward, y left, z up).
+FARTHEST = 1e8  # coordinate [m]: those of all projections, zone numbers included, are less
 TINY = 1e-9  # sine or angle [rad] below which a rotation vector is proportional to the quaternion
 CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+# Optical camera axes (x right, y down, z forward) seen from body axes (x forward, y left, z up).
 BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
@@ -23,7 +24,7 @@ BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0
 class Transform:
     """A rigid transform `a_from_b`: maps coordinates of a point in frame b to frame a.
 
-    Raises GeometryError unless both are finite and the quaternion is a unit one.
+    Raises GeometryError unless the translation is one on Earth and the quaternion a unit one.
     """
 
     translation: NDArray[np.float64]  # origin of b in a [3] [m]
@@ -38,10 +39,11 @@ class Transform:
                 f"and {list(quaternion.shape)}"
             )
         norm = math.sqrt(quaternion @ quaternion)
-        if not (np.isfinite(translation).all() and abs(norm - 1.0) <= 1e-2):
+        if not (np.abs(translation).max() <= FARTHEST and abs(norm - 1.0) <= 1e-2):
             raise GeometryError(
-                f"expected finite metres and a unit quaternion x y z w, got translation "
-                f"{translation.tolist()} and quaternion {quaternion.tolist()}; check its source"
+                f"expected finite metres up to {FARTHEST:g} and a unit quaternion x y z w, got "
+                f"translation {translation.tolist()} and quaternion {quaternion.tolist()}; check "
+                "its source"
             )
         object.__setattr__(self, "translation", translation)
         object.__setattr__(self, "quaternion", quaternion / norm)

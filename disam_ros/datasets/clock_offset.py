@@ -21,6 +21,7 @@ OVERLAP = 0.5  # least share of the shorter track that both have in common
 LEAST = 0.7  # correlation below which two tracks are not of one drive
 AMBIGUOUS = 0.1  # least lead of the best offset over others
 PEAK = 3.0  # time around the best offset that belongs to it [s]
+LONGEST = 2e5  # duration of a track [s]
 LEAST_TURNS = 0.05  # root mean square of turn rates in a track with bends [rad/s]
 MIRRORED = (
     "the trajectory turns left where the odometry turns right: is it left-handed, or is its z axis "
@@ -89,6 +90,11 @@ def _turn_rates(
         raise DatasetError(
             f"a track of {seconds[-1]:.1f} s is too short to find a time offset, expected "
             f"{2 * PEAK:g} s: give --time-offset in seconds"
+        )
+    if seconds[-1] > LONGEST:
+        raise DatasetError(
+            f"a track of {seconds[-1]:.0f} s is too long to find a time offset, expected at most "
+            f"{LONGEST:g} s: are its stamps of one drive? Give --time-offset in seconds"
         )
     grid = np.arange(0.0, seconds[-1], PERIOD)
     rates = np.diff(np.interp(grid, seconds, yaw)) / PERIOD

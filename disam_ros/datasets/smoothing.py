@@ -114,7 +114,7 @@ class _Path:
     def begin(self) -> list[Transform] | None:
         """Initial map_from_body: odometry aligned window by window with its fixes."""
         points = np.stack([pose.translation for pose in self.poses])
-        centers = np.arange(0.0, self.travelled[-1] + WINDOW / 3, WINDOW / 3)
+        centers = WINDOW / 3 * np.unique(np.round(self.travelled / (WINDOW / 3)))
         at, turns, moves = [], [], []
         for center in centers:
             near = np.abs(self.travelled[self.rows] - center) <= WINDOW

@@ -12,6 +12,7 @@ from disam_ros.errors import BlindError
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import Reading, motion
+from disam_ros.plausibility import LONGEST_NS
 
 BLACK, WHITE, UNIFORM = "black", "white", "of one colour"
 FROZEN = "frozen"  # the same pixels, although odometry says that the vehicle moved
@@ -30,12 +31,18 @@ class StampOrder:
     """Detects stamps that cannot be capture times: zero, or before the camera's last one."""
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+        self._last: dict[str, tuple[int, int]] = {}  # stamps of the last two images of a camera
 
     def usable(self, camera: str, stamp_ns: int) -> int | None:
-        """The stamp; None where it cannot be a capture time. Stamps may repeat."""
-        last, self._last[camera] = self._last.get(camera, 0), stamp_ns
-        return stamp_ns if stamp_ns > 0 and stamp_ns >= last else None
+        """The stamp; None where it cannot be a capture time. Stamps may repeat.
+
+        A stamp that goes back is one where it follows the image before the last, whose own was then
+        a stray, far ahead.
+        """
+        before, last = self._last.get(camera, (0, 0))
+        stray = 0 < before <= stamp_ns < last - LONGEST_NS and stamp_ns - before <= LONGEST_NS
+        self._last[camera] = (before if stray else last, stamp_ns)
+        return stamp_ns if stamp_ns > 0 and (stamp_ns >= last or stray) else None
 
 
 class VisibilityCheck:

@@ -17,7 +17,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from support.data import save_tiny_model, texture
 from support.maps import CAMERA, START_S, base_pose
-from support.messages import compressed_message, image_message
+from support.messages import compressed_message, image_message, values
 from support.node_process import RELIABLE, node_process
 from support.ros import Client
 
@@ -109,13 +109,10 @@ def test_a_map_whose_header_nobody_could_read_is_refused_before_its_first_image(
     assert not (tmp_path / "map.part").exists()
 
 
-@pytest.mark.slow
-def test_compressed_images_without_camera_info_become_a_map_of_their_size(model, tmp_path):
-    """An image that cannot be decoded tells no size, whatever its header says."""
-    parameters = {
+def parameters_of(model, output, **changes):
+    return {
         "model": model,
-        "output": tmp_path / "map",
-        "image_transport": "compressed",
+        "output": output,
         "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
         "builder.domain": "day",
         "builder.batch_size": 1,
@@ -123,16 +120,58 @@ def test_compressed_images_without_camera_info_become_a_map_of_their_size(model,
         "max_pose_gap": 1.5,
         "camera_info_timeout": 0.0,
         **RELIABLE,
+        **changes,
     }
+
+
+def pose(client: Client, second: int, ahead: int = 0, x: float | None = None) -> None:
+    """Deliver a pose, stamped `ahead` seconds later than it should be, or at another x."""
+    message = PoseStamped(pose=transform_to_pose(base_pose(second)))
+    message.header.frame_id, message.header.stamp.sec = "town", START_S + second + ahead
+    message.pose.position.x = message.pose.position.x if x is None else x
+    client.deliver("pose", message)
+
+
+@pytest.mark.slow
+def test_wild_poses_and_wrong_clocks_cost_no_other_image(model, tmp_path):
+    with (
+        node_process(
+            "map_builder.node", tmp_path / "log", parameters_of(model, tmp_path / "map")
+        ) as process,
+        Client("/map_builder") as client,
+    ):
+        before = client.now()
+        for second in range(14):
+            ahead = 3600 if second == 4 else 0
+            client.deliver("image", image_message(texture(second), second + ahead))
+            pose(client, second)
+            if second == 2:
+                pose(client, second, ahead=3600)
+            if second == 6:
+                pose(client, second, x=1e308)
+            if second == 8:
+                pose(client, second, x=1e6)
+        client.problem("s after the newest pose: check both clocks", before)
+        client.diagnosis(lambda s: values(s).get("images in map") == "13", "13 images")
+        assert client.facts()["poses refused"] == "3"
+        answer = client.trigger("finish")
+        assert answer.success and "13 images; left out (images without pose: 1" in answer.message
+        assert process.returncode is None
+    place_map = PlaceMap(tmp_path / "map")
+    assert np.abs(place_map.poses[:, :3]).max() < 50
+
+
+@pytest.mark.slow
+def test_compressed_images_without_camera_info_become_a_map_of_their_size(model, tmp_path):
+    """An image that cannot be decoded tells no size, whatever its header says."""
+    parameters = parameters_of(model, tmp_path / "map", image_transport="compressed")
     damaged = [b"", b"no image", bytes(compressed_message(texture(0), 0).data[:60])]
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,
         Client("/map_builder") as client,
     ):
         for second in range(6):
-            pose = PoseStamped(pose=transform_to_pose(base_pose(second)))
-            pose.header.frame_id, pose.header.stamp.sec = "town", START_S + second
-            client.deliver("pose", pose)
+            pose(client, second)
             message = compressed_message(texture(second), second)
             if second < len(damaged):
                 message = CompressedImage(header=message.header, data=damaged[second])

@@ -27,6 +27,7 @@ from disam_ros.pose_buffer import PoseBuffer
 from disam_ros.settings import setting
 
 logger = logging.getLogger(__name__)
+MOST_PLACES = 1_000_000  # on a piece of track
 MAX_GAP = 10.0  # between two poses, above which a track is interrupted [m]
 
 
@@ -167,6 +168,11 @@ def along_track(
         way = np.concatenate([[0.0], np.cumsum(steps[first : end - 1])])
         track = PoseBuffer.of(stamps_ns[first:end], poses[first:end], int(np.ptp(stamps_ns)))
         since = (stamps_ns[first:end] - stamps_ns[first]).astype(np.float64)
+        if way[-1] > MOST_PLACES * spacing:
+            raise ConfigError(
+                f"a place every {spacing:g} m on {way[-1]:.0f} m makes more than {MOST_PLACES} "
+                "images: choose a larger spacing"
+            )
         for metres in np.arange(0.0, way[-1] + 1e-9, spacing):
             stamp = int(stamps_ns[first]) + round(float(np.interp(metres, way, since)))
             if (pose := track.at(stamp)) is not None:

@@ -30,6 +30,7 @@ from disam_ros.image import encode_jpeg
 FORMAT_VERSION = 1
 REMEDY = "write tiles.json anew as in docs/formats.md, or the tiles with 'disam synth --aerial'"
 CACHED_TILES = 64
+LARGEST_CROP = 4096  # width and height of a crop [px]
 KINDS = {
     "metres_per_pixel": float,
     "tile_pixels": int,
@@ -128,6 +129,11 @@ class TileSet:
         if not (np.isfinite([x, y]).all() and 0 < metres < np.inf):
             raise DatasetError(f"cannot crop {metres} m around ({x}, {y}): expected finite metres")
         scale, (east, north) = self.info.metres_per_pixel, self.info.origin
+        if metres / scale > LARGEST_CROP:
+            raise DatasetError(
+                f"{self.directory}: {metres:g} m at {scale:g} metres per pixel are more than "
+                f"{LARGEST_CROP} pixels; crop less, or write coarser tiles"
+            )
         size = max(round(metres / scale), 1)
         border = np.array([(x - east) / scale, (y - north) / scale]) - size / 2
         whole = np.floor(border + 1e-6)

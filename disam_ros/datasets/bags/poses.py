@@ -22,6 +22,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.tf import TfTree, track
 from disam_ros.errors import BagError, GeometryError
 from disam_ros.geometry import Transform
+from disam_ros.plausibility import without_strays
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track, sort_by_stamp
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class PoseCandidate:
     frame: str  # whose axes the poses are given in
     track: Track
     skipped: int = 0  # poses that are not finite
+    strays: str = ""  # what was left out of the track; empty: nothing
     covered: float = 0.0  # share of the images' time that is covered
     fault: str = ""  # why it is no drive; empty: it is one
     odometry: str = ""  # topic of the odometry that continues corrections
@@ -166,6 +168,8 @@ def read_poses(search: PoseSearch, topic: str = "", any_frame: bool = True) -> T
             chosen.name,
             "the transforms above them pause there" if chosen.kind == "TF" else "not finite",
         )
+    if chosen.strays:
+        logger.warning("%s: %s: %s", path, chosen.name, chosen.strays)
     if len(chosen.track.stamps) < 2:
         raise BagError(
             f"bag {path}: {chosen.name} yields {len(chosen.track.stamps)} usable poses, at least 2 "
@@ -342,14 +346,16 @@ def _continued(corrections: PoseCandidate, odometry: tuple[str, Track]) -> PoseC
 
 def _judged(candidate: PoseCandidate, search: PoseSearch) -> PoseCandidate:
     """A candidate with the share of time that it covers, and its fault."""
-    stamps, (first, last) = candidate.track.stamps, search.span
+    drive, strays = without_strays(candidate.track)
+    candidate = replace(candidate, track=drive, strays=strays)
+    stamps, (first, last) = drive.stamps, search.span
     covered = 0.0
     if len(stamps) > 1:
         steps = np.diff(stamps)
         gap = max(search.max_gap_ns, 1)
         inside = np.minimum(stamps[1:], last) - np.maximum(stamps[:-1], first)
         covered = float(inside[(steps <= gap) & (inside > 0)].sum()) / max(last - first, 1)
-    return replace(candidate, covered=min(covered, 1.0), fault=_jumps(candidate.track))
+    return replace(candidate, covered=min(covered, 1.0), fault=_jumps(drive))
 
 
 def _jumps(drive: Track) -> str:

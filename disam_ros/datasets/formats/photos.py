@@ -146,6 +146,6 @@ def _poses(directory: Path, stamps: list[int], exifs: list[Exif]) -> list[Transf
     headings = [exif.heading for exif in exifs if exif.heading is not None]
     compass = np.array(headings) if len(headings) == len(exifs) else None
     flat = np.zeros(len(exifs))
-    _, ordered, _ = local_poses(directory, stamps, degrees, flat, None, compass)
+    _, ordered, _ = local_poses(directory, stamps, degrees, flat, None, compass, keeps_all=True)
     rows = np.argsort(np.argsort(stamps, kind="stable"), kind="stable")
     return [ordered[row] @ LOOKS_AHEAD for row in rows]

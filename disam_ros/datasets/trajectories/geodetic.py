@@ -21,6 +21,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
+from disam_ros.plausibility import plausible_rows
 
 logger = logging.getLogger(__name__)
 
@@ -84,27 +85,46 @@ def local_poses(
     heights: NDArray[np.float64],
     origin: Origin | None,
     headings: NDArray[np.float64] | None = None,
+    keeps_all: bool = False,
 ) -> GeodeticPoses:
     """Make poses of latitudes and longitudes [N, 2] [deg], heights [N] [m] and headings [N] [deg].
 
     Without headings the vehicle faces where it drives. origin: of the metres; None: the first
-    place. Raises DatasetError, naming `path`.
+    place. keeps_all: also fixes where no vehicle was. Raises DatasetError, naming `path`.
     """
-    order = np.argsort(stamps, kind="stable")
-    degrees, heights = degrees[order], heights[order]
     if not (np.abs(degrees) <= (90, 180)).all():
         raise DatasetError(f"{path}: expected latitude and longitude in degrees")
-    origin = origin or Origin(*map(float, degrees[0]))
-    base = (origin.latitude, origin.longitude, heights[0])
+    order = np.argsort(stamps, kind="stable")
+    if not keeps_all:
+        order = order[_plausible(path, stamps, degrees, heights, order)]
+    times, degrees, heights = np.asarray(stamps, np.int64)[order], degrees[order], heights[order]
+    place = origin or Origin(*map(float, degrees[0]))
+    base = (place.latitude, place.longitude, heights[0])
     points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *base), 1)
-    points[:, :2] = points[:, :2] @ origin.enu_from_map
+    points[:, :2] = points[:, :2] @ place.enu_from_map
     if headings is not None:
-        yaws = np.pi / 2 - np.radians(headings[order]) - origin.yaw
+        yaws = np.pi / 2 - np.radians(headings[order]) - place.yaw
     else:
         yaws = _yaws_of_motion(path, points)
     turns = Rotation.from_euler("z", yaws[:, None]).as_quat()
     poses = [Transform(p, q) for p, q in zip(points, turns, strict=True)]
-    return np.asarray(stamps)[order].tolist(), poses, origin
+    return times.tolist(), poses, place
+
+
+def _plausible(
+    path: Path,
+    stamps: Sequence[int],
+    degrees: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    order: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Places in `order` of the fixes where a vehicle can have been; the others are logged."""
+    middle = degrees[np.argmin(np.linalg.norm(degrees - np.median(degrees, axis=0), axis=1))]
+    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *middle, np.median(heights)), 1)
+    rows, text = plausible_rows(np.asarray(stamps, np.int64)[order], points[order])
+    if len(rows) < len(points):
+        logger.warning("%s: %s", path, text)
+    return rows
 
 
 def _yaws_of_motion(path: Path, points: NDArray[np.float64]) -> NDArray[np.float64]:

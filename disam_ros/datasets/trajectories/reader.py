@@ -16,6 +16,7 @@ unit that makes them dates; or ISO 8601.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from disam_ros.datasets.trajectories.columns import columns_of, is_header
@@ -26,7 +27,10 @@ from disam_ros.datasets.trajectories.trajectory import Trajectory
 from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
+from disam_ros.plausibility import without_strays
 from disam_ros.pose_buffer import sort_by_stamp
+
+logger = logging.getLogger(__name__)
 
 
 def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajectory:
@@ -46,7 +50,12 @@ def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajector
         stamps, poses, place = read_table(path, origin)
     if len(set(stamps)) < 2:
         raise DatasetError(f"{path} holds {len(set(stamps))} poses; expected {EXPECTED}")
-    return Trajectory(*sort_by_stamp(stamps, poses), place)
+    track, text = without_strays(sort_by_stamp(stamps, poses))
+    if text:
+        logger.warning("%s: %s", path, text)
+    if len(track.stamps) < 2:
+        raise DatasetError(f"{path}: {text}; expected {EXPECTED}")
+    return Trajectory(*track, place)
 
 
 def _require_no_dump(path: Path) -> None:

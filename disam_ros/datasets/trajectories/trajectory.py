@@ -122,7 +122,7 @@ def _require_forward(poses: Sequence[Transform]) -> None:
     """Raise DatasetError where a body moves along its own z axis: it is no vehicle with z up."""
     points = np.stack([pose.translation for pose in poses])
     travelled = np.cumsum(np.r_[0.0, np.linalg.norm(np.diff(points, axis=0), axis=1)])
-    rows = np.searchsorted(travelled, np.arange(0.0, travelled[-1], STRIDE))
+    _, rows = np.unique(np.floor(travelled / STRIDE), return_index=True)
     strides = np.diff(points[rows], axis=0)
     lengths = np.linalg.norm(strides, axis=1)
     moves = lengths > STRIDE / 2

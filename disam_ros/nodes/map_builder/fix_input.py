@@ -12,6 +12,7 @@ from disam_ros.fixes import MapPlace, deviation_of, place_of
 from disam_ros.nodes import conversions
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
+from disam_ros.plausibility import LONGEST_NS
 from disam_ros.pose_buffer import PoseBuffer
 
 WAITING = 100  # fixes that wait for a later pose
@@ -44,8 +45,16 @@ class FixInput:
     def add_posed(self) -> None:
         """Take the waiting fixes whose pose can be interpolated."""
         newest = self._track.newest
-        while newest is not None and self._waiting and self._waiting[0][0] <= newest.stamp_ns:
-            stamp_ns, latitude, longitude, variance = self._waiting.popleft()
+        if newest is None:
+            return
+        fixes = list(self._waiting)
+        latest_ns = newest.stamp_ns + LONGEST_NS  # of a fix on the clock of the poses
+        self._waiting.clear()
+        self._waiting.extend(fix for fix in fixes if newest.stamp_ns < fix[0] <= latest_ns)
+        self._monitor.count(REFUSED, sum(fix[0] > latest_ns for fix in fixes))
+        for stamp_ns, latitude, longitude, variance in fixes:
+            if stamp_ns > newest.stamp_ns:
+                continue
             pose = self._track.at(stamp_ns)
             if pose is not None:
                 self._place.add(latitude, longitude, pose.translation, variance)

@@ -33,6 +33,13 @@ from disam_ros.nodes.worker import Worker
 
 QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
 IMAGES, REQUESTS = "images", "requests"  # slots of the worker
+LEFT_OUT = (
+    "images without pose",
+    "images dropped",
+    "stamps refused",
+    "images undecodable",
+    "build errors",
+)
 PROGRESS = (1, 10)  # images in the map that are logged, and each multiple of …
 EVERY = 50
 NS = 1_000_000_000
@@ -233,6 +240,9 @@ class LiveMap:
                     pass
             return False, text
         self._end = f"map complete: {place_map.directory}, {len(place_map)} images"
+        if left_out := self._monitor.counted(*LEFT_OUT):
+            counts = ", ".join(f"{key}: {number}" for key, number in left_out.items())
+            self._end += f"; left out ({counts})"
         self._builder, self._complete = None, True
         return True, self._end
 

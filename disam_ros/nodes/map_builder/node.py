@@ -32,6 +32,7 @@ from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher,
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
 from disam_ros.nodes.rclpy_extra.waiting import steady_timer, waking_future
 from disam_ros.nodes.tf import Tf, open_tf
+from disam_ros.plausibility import LONGEST_NS, Gate
 from disam_ros.pose_buffer import PoseBuffer
 
 NAME = "map_builder"
@@ -68,6 +69,7 @@ class MapBuilderNode(Node):
         mounts = from_parameter(config.base_from_camera, [config.camera])
         self._stamps = StampChecker(monitor)
         self._topics = Subscriptions(self, monitor)
+        self._gate = Gate()
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
         self._map = LiveMap(config, monitor, self.get_logger(), self._place)
         unplaced = math.isnan(config.latitude) or math.isnan(config.longitude)
@@ -83,6 +85,7 @@ class MapBuilderNode(Node):
         self._extrinsics = Extrinsics(self, monitor, config.base_frame, mounts or {}, use_tf)
         self._info: CameraInfo | None = None
         self._map_frame = ""
+        self._last_tf = 0  # stamp of the last pose from TF [ns]
         self._first_image: float | None = None  # on the monotonic clock [s]
         self._last_image = time.monotonic()
         self._diagnostics = DiagnosticsPublisher(self, monitor, self._status)
@@ -141,7 +144,7 @@ class MapBuilderNode(Node):
         steady_timer(self, TF_PERIOD, lambda: self._look_up(tf))
 
     def _look_up(self, tf: Tf) -> None:
-        config, newest = self._config, self._track.newest
+        config = self._config
         try:
             pose, stamp_ns = tf.look_up(config.map_frame, config.base_frame)
         except (LookupError, GeometryError) as error:
@@ -149,8 +152,9 @@ class MapBuilderNode(Node):
             self._monitor.warn_once("tf", text)
             return
         self._monitor.solved("tf")
-        if newest is not None and stamp_ns <= newest.stamp_ns:
+        if stamp_ns == self._last_tf:
             return
+        self._last_tf = stamp_ns
         header = Header(frame_id=config.map_frame)
         header.stamp = Time(nanoseconds=stamp_ns).to_msg()
         self._add_pose(header, conversions.transform_to_pose(pose))
@@ -183,15 +187,32 @@ class MapBuilderNode(Node):
                     f"its frame is '{frame}', expected '{self._map_frame or 'map'}'"
                 )
             map_from_base = conversions.pose_to_transform(pose)
-            if not self._track.add(conversions.stamp_to_ns(header), map_from_base):
-                raise GeometryError("it is not newer than the last; check the clock of its source")
         except GeometryError as error:
             self._monitor.warn_once("pose", f"a pose was refused: {error}")
             self._monitor.count("poses refused")
             return
+        self._follow(conversions.stamp_to_ns(header), map_from_base)
         if self._fixes is not None:
             self._fixes.add_posed()
         self._add_posed_images()
+
+    def _follow(self, stamp_ns: int, map_from_base: Transform) -> None:
+        """Append what is plausible to the track."""
+        before = self._gate.left_out
+        steps, restarted = self._gate.passes(stamp_ns, map_from_base)
+        if left_out := self._gate.left_out - before:
+            text = (
+                "a pose was refused: its stamp is not newer than the last one's, or no vehicle "
+                "gets from there to its place; check the clock and the axes of its source"
+            )
+            self._monitor.warn_once("pose", text)
+            self._monitor.count("poses refused", left_out)
+        if restarted:
+            text = "poses start over: their stamps or places leapt, and go on from there"
+            self._monitor.warn_once("pose", text)
+            self._track.clear()
+        for step in steps:
+            self._track.add(step.stamp_ns, step.pose)
 
     def _place(self) -> tuple[float, float] | None:
         """Latitude and longitude [deg] of the map's origin; None: set by parameter, or unknown."""
@@ -224,22 +245,34 @@ class MapBuilderNode(Node):
         if self._info is None and not late:
             return
         newest = self._track.newest
-        while newest is not None and self._waiting and self._waiting[0][0] <= newest.stamp_ns:
-            stamp_ns, message = self._waiting[0]
+        if newest is None:
+            return
+        self._leave_out_early(newest.stamp_ns)
+        for waiting in [item for item in self._waiting if item[0] <= newest.stamp_ns]:
+            stamp_ns, message = waiting
             map_from_base = self._track.at(stamp_ns)
             posed = map_from_base is not None
             try:
                 if posed and not self._map.begun and not self._begin(message, late):
                     return
             except ImageError:  # reported; the next image tells the size
-                self._waiting.popleft()
+                self._waiting.remove(waiting)
                 continue
-            self._waiting.popleft()
+            self._waiting.remove(waiting)
             if map_from_base is None:
                 self._monitor.count("images without pose")
                 continue
             place = self._fixes.newest if self._fixes is not None else None
             self._map.add(PosedMessage(stamp_ns, message, map_from_base, place))
+
+    def _leave_out_early(self, newest_ns: int) -> None:
+        """Leave out images that are stamped long after the newest pose: their clock is another."""
+        for waiting in [item for item in self._waiting if item[0] - newest_ns > LONGEST_NS]:
+            self._waiting.remove(waiting)
+            seconds = (waiting[0] - newest_ns) / 1e9
+            text = f"an image is stamped {seconds:.0f} s after the newest pose: check both clocks"
+            self._monitor.warn_once("image clock", text)
+            self._monitor.count("images without pose")
 
     def _begin(self, message: Image | CompressedImage, late: bool) -> bool:
         """Open the map for images of this size; False while the extrinsics are unknown.

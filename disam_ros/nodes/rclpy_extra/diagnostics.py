@@ -75,6 +75,11 @@ class Monitor:
         with self._lock:
             self._counts[key] += number
 
+    def counted(self, *keys: str) -> dict[str, int]:
+        """Counters that are not zero."""
+        with self._lock:
+            return {key: self._counts[key] for key in keys if self._counts.get(key)}
+
     def start_counts(self, *keys: str) -> None:
         """Show these counters from the start, at zero."""
         with self._lock:
