@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from disam_ros.device import CPU
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, ModelError
-from disam_ros.files.outputs import MODEL, require_output
+from disam_ros.files.outputs import MANIFEST, MODEL, require_output
+from disam_ros.files.writing import PART
 from disam_ros.image import network_input
+from disam_ros.models.added_files import ADDED
 from disam_ros.models.imported import (
     ImportedConfig,
     OnnxNetwork,
@@ -29,6 +32,7 @@ from disam_ros.models.imported import (
     run,
 )
 from disam_ros.models.model import Model, load_model, save_model
+from disam_ros.models.protobuf import GRAPH, require_messages
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -36,9 +40,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("onnx", "onnxruntime")
-RESERVED = ("model.json", "calibration.json", "domain", "domain.safetensors", "onnx")
+RESERVED = ("model.json", "domain", "directions", "onnx", *ADDED, MANIFEST, MANIFEST + PART)
 MIN_CHANGE = 1e-6  # of an output from image to image, relative to its largest value
 MAX_BATCH_ERROR = 1e-3  # of an output in a batch, likewise
+MAX_REPEAT_ERROR = 1e-4  # of an output for the same image again, likewise
+LARGEST = 1 << 31  # size of an ONNX file, which Protobuf limits [bytes]
+NUMBERS = re.compile(r"tensor\((float16|float|double|u?int\d+)\)")
 EXPECTED_INPUT = "images float32 [B, 3, H, W]"
 EXPECTED_OUTPUT = "a descriptor [B, D] or a feature map [B, C, h, w]"
 
@@ -103,6 +110,7 @@ def _side_files(file: Path) -> list[str]:
 
     if not file.is_file():
         raise ModelError(f"{file} not found: expected an ONNX file")
+    require_messages(file, LARGEST, GRAPH)
     try:
         graph = onnx.load(str(file), format="protobuf", load_external_data=False).graph
     except Exception as error:  # protobuf's, and OSError
@@ -144,6 +152,7 @@ def _inspect(file: Path, draft: ImportedConfig) -> ImportedConfig:
     images = normalized(_test_images(draft.image_size), draft.mean, draft.std)
     try:
         singles = [run(session, output, image) for image in one_by_one(images)]
+        again = run(session, output, images[:1])
     except Exception as error:
         height, width = draft.image_size
         raise ModelError(
@@ -151,6 +160,11 @@ def _inspect(file: Path, draft: ImportedConfig) -> ImportedConfig:
             f"the size that it was exported for as --input"
         ) from error
     _check_output(file, output, singles)
+    if again.shape != singles[0].shape or _change(again, singles[0]) > MAX_REPEAT_ERROR:
+        raise ModelError(
+            f"{file}: output '{output}' differs when the same image is run again; export it in "
+            "evaluation mode, without dropout or random layers"
+        )
     shape = singles[0].shape
     return ImportedConfig(
         image_size=draft.image_size,
@@ -199,6 +213,8 @@ def _choose_output(file: Path, session: InferenceSession, name: str) -> str:
     """Name of the output to use. Raises ModelError."""
     outputs = session.get_outputs()
     names = [output.name for output in outputs]
+    if not names:
+        raise ModelError(f"{file} has no output: export it with {EXPECTED_OUTPUT}")
     if name and name not in names:
         raise ModelError(f"{file} has no output '{name}', only {_described(outputs)}")
     if not name and len(names) > 1:
@@ -206,7 +222,13 @@ def _choose_output(file: Path, session: InferenceSession, name: str) -> str:
             f"{file} has several outputs: {_described(outputs)}; choose {EXPECTED_OUTPUT} with "
             f"--output-name"
         )
-    return name or str(names[0])
+    chosen = outputs[names.index(name) if name else 0]
+    if not NUMBERS.fullmatch(chosen.type):
+        raise ModelError(
+            f"{file}: output '{chosen.name}' is {chosen.type}, expected numbers: export "
+            f"{EXPECTED_OUTPUT} in float32"
+        )
+    return str(chosen.name)
 
 
 def _described(values: Sequence[NodeArg]) -> str:
@@ -270,10 +292,15 @@ def _takes_batches(
     if batched.shape != expected.shape:
         logger.warning("%s runs image by image: a batch of 2 gives %s", file, list(batched.shape))
         return False
-    change = float(np.abs(batched - expected).max() / np.abs(expected).max())
+    change = _change(batched, expected)
     if not change <= MAX_BATCH_ERROR:
         logger.warning(
             "%s runs image by image: in a batch, descriptors change by %.1e", file, change
         )
         return False
     return True
+
+
+def _change(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Largest difference, relative to the largest value."""
+    return float(np.abs(values - expected).max() / np.abs(expected).max())

@@ -108,7 +108,8 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, t
         assert drive.facts()["poses received"] == "7"
         answer = drive.trigger("finish")
         assert answer.success
-        assert answer.message == f"map complete: {output}, 5 images"
+        left_out = "left out (images without pose: 1, stamps refused: 1)"
+        assert answer.message == f"map complete: {output}, 5 images; {left_out}"
         assert drive.trigger("finish").message == answer.message
         assert process.stop() == 0
     place_map = PlaceMap(output)
