@@ -4,12 +4,16 @@
 rtabmap's DBDriverSqlite3, CameraModel and StereoCameraModel write them: an image is JPEG or PNG,
 several cameras side by side; a calibration is its serialized models, with base_from_camera of the
 optical frame; the optimized poses, map_from_base, are of the last clean end of rtabmap.
+
+A database from elsewhere is no data but a program: it is read by scans of plain tables alone, whose
+rows come here one by one, so that nothing runs without end in SQLite, where no signal is heard.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -37,8 +41,10 @@ OLDEST = 0, 18  # version whose calibrations are serialized models
 MONO, STEREO = 0, 1
 INT32, FLOAT32 = 4, 5  # types of OpenCV's matrices
 FISHEYE_COUNT = 6  # coefficients of rtabmap's fisheye: k1 k2 0 0 k3 k4
-MAX_NODES = 10_000_000
+MAX_NODES = 1_000_000
+LARGEST = 1 << 26  # a value of a database [bytes]
 MAX_CAMERAS = 16
+TABLES = ("Node", "Data", "Admin")
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,15 @@ class Rtabmap(Format):
             with closing(_open(path)) as database:
                 _check_version(path, database)
                 poses = _optimized_poses(path, database)
-                shots = list(_shots(path, database))
+                shots = _shots(path, database)
         except sqlite3.Error as error:
             raise DatasetError(f"{path} is no database of rtabmap: {error}") from error
         names = _camera_names([shot.camera for shot in shots])
         images, sources = [], {}
         for shot in shots:
-            base = poses.get(shot.node)
+            matrix = poses.get(shot.node)
+            where = f"{path}: optimized pose of node {shot.node}"
+            base = None if matrix is None else _transform(where, matrix)
             source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
             sources[source] = shot
             pose, name = base and base @ shot.camera.base_from_camera, names[shot.camera]
@@ -89,6 +97,7 @@ class _Shot:
     """The image of one camera of a node."""
 
     node: int
+    row: int  # of the table Data
     stamp_ns: int
     camera: Camera
     part: int  # position among the images side by side, from 0
@@ -96,8 +105,46 @@ class _Shot:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open a database for reading: one that a running rtabmap writes to stays as it is."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    """Open a database for reading: one that a running rtabmap writes to stays as it is.
+
+    Only the columns of plain tables can be read. Raises DatasetError for others.
+    """
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        if sys.version_info >= (3, 11):
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+        for table in TABLES:
+            if any(column[6] for column in database.execute(f"PRAGMA table_xinfo({table})")):
+                raise DatasetError(f"{path}: '{table}' is no plain table, as rtabmap makes them")
+    except BaseException:
+        database.close()
+        raise
+    database.set_authorizer(_allow)
+    return database
+
+
+def _allow(action: int, first: str | None, second: str | None, *names: str | None) -> int:
+    """Decide what a statement may do: select columns of tables, and the function length."""
+    is_inner = names[1] is not None  # of a view or trigger
+    is_read = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
+    is_length = action == sqlite3.SQLITE_FUNCTION and second == "length"
+    return sqlite3.SQLITE_OK if not is_inner and (is_read or is_length) else sqlite3.SQLITE_DENY
+
+
+def _scan(path: Path, database: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
+    """Read the rows of a table by the whole number in their first column, which no other has.
+
+    Raises DatasetError.
+    """
+    ids: set[int] = set()
+    for row in database.execute(sql):
+        if not isinstance(row[0], int) or row[0] in ids or len(ids) == MAX_NODES:
+            raise DatasetError(
+                f"{path}: expected up to {MAX_NODES} nodes, each with an id of its own, got "
+                f"{row[0]!r} after {len(ids)} of them"
+            )
+        ids.add(row[0])
+        yield row
 
 
 def _check_version(path: Path, database: sqlite3.Connection) -> None:
@@ -113,9 +160,10 @@ def _check_version(path: Path, database: sqlite3.Connection) -> None:
         )
 
 
-def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, Transform]:
-    """Read map_from_base by node. Raises DatasetError."""
-    ids, poses = database.execute("SELECT opt_ids, opt_poses FROM Admin").fetchone()
+def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, NDArray[np.float64]]:
+    """Read map_from_base [3, 4] by node. Raises DatasetError."""
+    row = database.execute("SELECT opt_ids, opt_poses FROM Admin").fetchone()
+    ids, poses = row or (None, None)
     if not ids or not poses:
         raise DatasetError(
             f"{path} has no optimized poses: rtabmap stores them when it ends; where it was "
@@ -128,14 +176,13 @@ def _optimized_poses(path: Path, database: sqlite3.Connection) -> dict[int, Tran
             f"{path}: opt_poses holds {len(values)} numbers, expected 12 for each of "
             f"{len(numbers)} nodes"
         )
-    return {
-        number: _transform(f"{path}: optimized pose of node {number}", pose)
-        for number, pose in zip(numbers.tolist(), values.reshape(-1, 3, 4), strict=True)
-    }
+    return dict(zip(numbers.tolist(), values.reshape(-1, 3, 4), strict=True))
 
 
-def _matrix(path: Path, name: str, data: bytes, kind: int) -> NDArray[Any]:
+def _matrix(path: Path, name: str, data: object, kind: int) -> NDArray[Any]:
     """Unpack a matrix [N]: rtabmap writes zlib, then rows, columns and OpenCV's type."""
+    if not isinstance(data, bytes):
+        raise DatasetError(f"{path}: {name} is damaged: expected bytes, got {type(data).__name__}")
     try:
         rows, columns, stored = struct.unpack("<3i", data[-12:])
         count = rows * columns
@@ -159,42 +206,48 @@ def _transform(where: str, matrix: NDArray[np.float64]) -> Transform:
         raise DatasetError(f"{where}: {error}") from error
 
 
-def _shots(path: Path, database: sqlite3.Connection) -> Iterator[_Shot]:
+def _shots(path: Path, database: sqlite3.Connection) -> list[_Shot]:
     """Read the shots of the nodes that have an image; intermediate nodes have none."""
-    rows = database.execute(
-        "SELECT Node.id, Node.stamp, Data.calibration FROM Node JOIN Data ON Node.id = Data.id "
-        "WHERE length(Data.image) > 0 ORDER BY Node.id"
-    )
-    for node, stamp, calibration in rows:
-        where = f"{path}, node {node}"
+    stamps = dict(_scan(path, database, "SELECT id, stamp FROM Node"))
+    sql = "SELECT id, rowid, length(image), calibration FROM Data"
+    shots = []
+    for node, row, length, calibration in _scan(path, database, sql):
+        if not length or node not in stamps:
+            continue
+        where, stamp = f"{path}, node {node}", stamps[node]
         if not isinstance(stamp, float) or not 0.0 <= stamp < 1e10:
             raise DatasetError(f"{where}: expected a stamp in seconds, got {stamp!r}")
-        cameras = list(_cameras(where, calibration or b""))
+        cameras = _cameras(where, calibration)
         for part, camera in enumerate(cameras):
-            yield _Shot(int(node), round(stamp * NANOSECONDS), camera, part, len(cameras))
+            shots.append(_Shot(node, row, round(stamp * NANOSECONDS), camera, part, len(cameras)))
+    return sorted(shots, key=lambda shot: (shot.node, shot.part))
 
 
-def _cameras(where: str, data: bytes) -> Iterator[Camera]:
+def _cameras(where: str, data: object) -> list[Camera]:
     """Read the cameras whose images are in Data.image, from left to right: of a stereo camera the
     left one. Raises DatasetError where there is none."""
-    if not data:
+    if not isinstance(data, bytes) or not data:
         raise DatasetError(f"{where}: its image has no calibration, so its size is not known")
+    cameras: list[Camera] = []
     try:
         while data:
+            if len(cameras) == MAX_CAMERAS:
+                raise ValueError(f"it has more than {MAX_CAMERAS} cameras")
             kind = struct.unpack_from("<4i", data)[3]
             if kind == STEREO:
                 *counts, left, right = struct.unpack_from("<6i", data, 16)
                 start = 40 + 8 * sum(counts)
-                yield _camera(where, data[start : start + left])[0]
+                cameras.append(_camera(where, data[start : start + left])[0])
                 data = _after(data, start + left + right)
             elif kind == MONO:
                 camera, size = _camera(where, data)
-                yield camera
+                cameras.append(camera)
                 data = _after(data, size)
             else:
                 raise ValueError(f"unknown type {kind}")
     except (struct.error, ValueError) as error:
         raise DatasetError(f"{where}: its calibration is damaged: {error}") from error
+    return cameras
 
 
 def _after(data: bytes, size: int) -> bytes:
@@ -251,11 +304,14 @@ def _pixels(path: Path, sources: dict[str, _Shot]) -> Callable[[ForeignImage], N
         shot, what = sources[item.source], f"{path}, {item.source}"
         try:
             with closing(_open(path)) as database:
-                (data,) = database.execute(
-                    "SELECT image FROM Data WHERE id = ?", (shot.node,)
+                row = database.execute(
+                    "SELECT image FROM Data WHERE rowid = ?", (shot.row,)
                 ).fetchone()
         except sqlite3.Error as error:
             raise ImageError(f"{what} cannot be read: {error}") from error
+        data = row[0] if row else None
+        if not isinstance(data, bytes):
+            raise ImageError(f"{what} cannot be read: expected bytes, got {type(data).__name__}")
         image = decode(data, what, whole=True)
         height, width = image.shape[:2]
         expected = shot.camera.width * shot.parts, shot.camera.height

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Databases that are programs: views without end, columns that compute, rows and values without
+number."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.data import texture
+
+from disam_ros.datasets.formats.rtabmap import Rtabmap
+from disam_ros.errors import DatasetError, ImageError
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS {} FROM n"
+ONE = (1, 1.7e9)
+MODEL = struct.pack("<11i", 0, 21, 4, 0, 64, 48, 0, 0, 0, 0, 0)  # a camera without intrinsics
+PICTURE = cv2.imencode(".png", texture(0, 48, 64))[1].tobytes()
+
+
+def packed(values: np.ndarray, kind: int) -> bytes:
+    return zlib.compress(values.tobytes()) + struct.pack("<3i", 1, values.size, kind)
+
+
+def database(path: Path) -> Path:
+    """A database of one node with an image of a camera without intrinsics."""
+    with sqlite3.connect(path) as made:
+        made.execute("CREATE TABLE Node (id INTEGER, stamp FLOAT)")
+        made.execute("CREATE TABLE Data (id INTEGER, image BLOB, calibration BLOB)")
+        made.execute("CREATE TABLE Admin (version TEXT, opt_ids BLOB, opt_poses BLOB)")
+        made.execute("INSERT INTO Node VALUES (?, ?)", ONE)
+        made.execute("INSERT INTO Data VALUES (1, ?, ?)", (PICTURE, MODEL))
+        pose = np.eye(3, 4, dtype="<f4").ravel()
+        blobs = packed(np.array([1], "<i4"), 4), packed(pose, 5)
+        made.execute("INSERT INTO Admin VALUES ('0.21.4', ?, ?)", blobs)
+    made.close()
+    return path
+
+
+def changed(path: Path, *statements: str) -> Path:
+    with sqlite3.connect(database(path)) as made:
+        for statement in statements:
+            made.execute(statement)
+    made.close()
+    return path
+
+
+def view(table: str, select: str) -> tuple[str, ...]:
+    return f"ALTER TABLE {table} RENAME TO old", f"CREATE VIEW {table} AS {select}"
+
+
+MANY = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 3000) SELECT"
+HOSTILE = {
+    "an endless view of nodes": view("Node", f"{ENDLESS.format('id')}"),
+    "an endless view of images": view("Data", ENDLESS.format("id")),
+    "an endless view of the version": view("Admin", ENDLESS.format("version")),
+    "a view that sorts without end": view("Node", f"{ENDLESS.format('id')} ORDER BY 1"),
+    "a virtual table": ("DROP TABLE Node", "CREATE VIRTUAL TABLE Node USING fts5(id, stamp)"),
+    "a computed column": (
+        "DROP TABLE Node",
+        "CREATE TABLE Node (id INTEGER, stamp AS (zeroblob(1000000000)))",
+        "INSERT INTO Node VALUES (1)",
+    ),
+    "many nodes of one id": (f"INSERT INTO Node {MANY} 1, 1.7e9 FROM n",),
+    "many images of one id": (f"INSERT INTO Data {MANY} 1, 'x', 'y' FROM n",),
+    "a calibration of a gigabyte": ("UPDATE Data SET calibration = zeroblob(100000000)",),
+    "a calibration that is a text": ("UPDATE Data SET calibration = 'text'",),
+    "a thousand cameras": (
+        f"UPDATE Data SET calibration = CAST(replace(hex(zeroblob(1000)), '00', x'{MODEL.hex()}')"
+        " AS BLOB)",
+    ),
+    "poses that are a number": ("UPDATE Admin SET opt_poses = 7",),
+    "poses that are a text": ("UPDATE Admin SET opt_ids = 'text of sixteen and more letters'",),
+    "an id that is a text": ("UPDATE Node SET id = 'x'",),
+    "a version that is a blob": ("UPDATE Admin SET version = x'00'",),
+    "a version that is no UTF-8": ("UPDATE Admin SET version = CAST(x'ff' AS TEXT)",),
+    "no row": ("DELETE FROM Admin",),
+    "no rowid": (
+        "DROP TABLE Data",
+        "CREATE TABLE Data (id INTEGER PRIMARY KEY, image BLOB, calibration BLOB) WITHOUT ROWID",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_database_is_refused(name, tmp_path):
+    path = changed(tmp_path / "rtabmap.db", *HOSTILE[name])
+    with pytest.raises(DatasetError, match=r"rtabmap\.db"):
+        Rtabmap("day").read(path)
+
+
+@pytest.mark.parametrize("value", ["7", "'text'", "NULL"])
+def test_an_image_that_is_replaced_while_it_is_read_is_left_out(value, tmp_path):
+    path = database(tmp_path / "rtabmap.db")
+    drive = Rtabmap("day").read(path)
+    assert drive.pixels(drive.images[0]).shape == (48, 64, 3)
+    with sqlite3.connect(path) as made:
+        made.execute(f"UPDATE Data SET image = {value}")
+    made.close()
+    with pytest.raises(ImageError, match="expected bytes"):
+        drive.pixels(drive.images[0])
