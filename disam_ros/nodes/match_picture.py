@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
 
-WIDTH = 256  # of a panel [px]
+WIDTH = 320  # of a panel [px]
 MIN_HEIGHT, MAX_HEIGHT = 32, 512  # of a panel [px]
 PANELS = 3
 LINE = 20  # height of a line of text [px]

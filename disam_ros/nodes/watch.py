@@ -101,7 +101,7 @@ def pose_text(message: PoseWithCovarianceStamped | None) -> str:
     turn = np.degrees(np.sqrt(covariance[5, 5]))
     return (
         f"x {x:.2f} m, y {y:.2f} m, z {z:.2f} m, yaw {yaw:.1f}° in {message.header.frame_id}, "
-        f"± {metres:.2f} m {turn:.1f}°"
+        f"± {metres:.2f} m {turn:.1f}° (1 σ)"
     )
 
 

@@ -32,6 +32,7 @@ from support.robot import NODE, Robot
 from disam_ros.cli import main
 from disam_ros.entry import WORDS
 from disam_ros.nodes.conversions import pose_to_transform
+from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.view import server as server_module
 from disam_ros.nodes.view.listener import ellipse, faults
 from disam_ros.nodes.view.scene import HISTORY, TRACK, Cursor, Scene
@@ -81,6 +82,12 @@ def test_an_unknown_place_ends_the_line_once_and_another_map_all_of_it():
     assert news["restart"] and news["track"] == [] and news["map"]["points"] == [[0.0, 0.0]]
     scene.set_map("town", [(0.0, 0.0)])  # the latched message of a node that began again
     assert scene.news(cursor) == ("", [])
+
+
+def test_candidates_have_the_scores_of_the_answer_to_their_image():
+    values = {"candidates": "7,3", "candidate scores": "0.910,0.873"}
+    assert answer_status.candidate_scores(values) == [0.910, 0.873]
+    assert answer_status.candidate_scores({}) == []
 
 
 def test_numbers_that_json_lacks_never_reach_a_page():
@@ -469,6 +476,23 @@ def test_the_map_is_steered_by_keys(tab):
         tab.press("f")
         assert tab.until(lambda: tab.value(PRESSED) == "true", "to follow again")
         assert tab.complaints == []
+
+
+@in_browser
+@pytest.mark.slow
+def test_pictures_open_large_and_come_first_on_a_phone(tab):
+    top = "document.getElementById({!r}).getBoundingClientRect().top"
+    large = "document.getElementById('match').getBoundingClientRect().width > 0.8 * innerWidth"
+    with serving(Scene("/localizer")) as port:
+        tab.open(f"http://127.0.0.1:{port}/")
+        tab.until(lambda: tab.text("node") == "/localizer", "the page")
+        tab.value("document.getElementById('match').closest('button').click()")
+        assert tab.value(large)
+        tab.press("Escape")
+        tab.until(lambda: not tab.value(large), "the picture to close")
+        tab.show(390, 844, mobile=True)
+        tab.until(lambda: tab.value("innerWidth") == 390, "that width")
+        assert tab.value(top.format("match")) < tab.value(top.format("map"))
 
 
 LABEL = "document.getElementById('map').getAttribute('aria-label')"

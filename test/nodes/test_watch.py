@@ -49,7 +49,7 @@ def test_the_view_shows_place_probability_pose_rates_and_faults():
     text = "\n".join(seen.lines())
     for part in (
         "camera front: known: map image 7, probability 0.993, 38 ms",
-        "x 12.35 m, y -4.50 m, z 0.25 m, yaw 93.0° in town, ± 0.30 m 2.0°",
+        "x 12.35 m, y -4.50 m, z 0.25 m, yaw 93.0° in town, ± 0.30 m 2.0° (1 σ)",
         "no image of camera 'rear'",
         "night: sun −20°",
         "in 5.00 Hz",

@@ -156,6 +156,7 @@ class Reports:
         elif answer.camera not in self._posed:
             self._posed.add(answer.camera)
             log.info(f"first pose: {text}, x {x:.1f} m, y {y:.1f} m")
+            log.info(f"its domain: {answer.domain.reason}")
         else:
             line = f"place known: {text}, x {x:.1f} m, y {y:.1f} m"
             log.info(line, throttle_duration_sec=1.0)

@@ -42,6 +42,7 @@ PERIOD = 0.5  # time between two looks for the localizer [s]
 SILENT = 3.0  # time without diagnostics after which the localizer counts as gone [s]
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 ELLIPSE = 2.4477  # deviations around 95 % of a distribution in the plane
+LATENCY = f"{answer_status.PUBLISHED}{answer_status.MILLISECONDS}"  # key of ~/answer
 ANSWER = "diagnostic_msgs/msg/DiagnosticArray"  # type of ~/answer
 
 
@@ -58,6 +59,8 @@ class Listener:
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
             self._node = rclpy.create_node("disam_view", enable_rosout=False)
         self._on_demand: list[Any] = []
+        self._candidates: tuple[int, list[tuple[float, float]]] = (0, [])  # stamp, positions [m]
+        self._scores: tuple[int, list[float | None]] = (0, [])  # of the answer of that stamp
         self._subscribe(String, "state", lambda m: scene.set(state=m.data), LATCHED)
         self._subscribe(PoseArray, "map_poses", self._on_map, LATCHED)
         self._subscribe(DiagnosticArray, "answer", self._on_answer)
@@ -109,7 +112,17 @@ class Listener:
 
     def _on_candidates(self, message: PoseArray) -> None:
         points = [(round(p.position.x, 2), round(p.position.y, 2)) for p in message.poses]
-        self._scene.set(candidates=points)
+        self._candidates = conversions.stamp_to_ns(message.header), points
+        self._show_candidates()
+
+    def _show_candidates(self) -> None:
+        """Show candidates [x, y, score]: None until the answer to their image is there."""
+        (stamp, points), (answered, scores) = self._candidates, self._scores
+        if stamp != answered or len(scores) != len(points):
+            scores = [None] * len(points)
+        self._scene.set(
+            candidates=[(*point, score) for point, score in zip(points, scores, strict=True)]
+        )
 
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         pose = conversions.pose_to_transform(message.pose.pose)
@@ -136,7 +149,12 @@ class Listener:
         probability = answer_status.number(values.get("probability"))
         camera = message.status[0].hardware_id if message.status else ""
         self._scene.set(answer={**values, "camera": camera})
-        self._scene.add_outcome(outcome, probability)
+        self._scene.add_outcome(outcome, probability, answer_status.number(values.get(LATENCY)))
+        self._scores = (
+            conversions.stamp_to_ns(message.header),
+            answer_status.candidate_scores(values),
+        )
+        self._show_candidates()
         if outcome != KNOWN:
             self._scene.break_track()
 

@@ -73,11 +73,13 @@ class Scene:
         if self._track and self._track[-1] is not BREAK:
             self._extend(BREAK)
 
-    def add_outcome(self, outcome: str, probability: float | None) -> None:
-        """Add the outcome of an image that was answered now."""
+    def add_outcome(
+        self, outcome: str, probability: float | None, latency: float | None = None
+    ) -> None:
+        """Add the outcome of an image that was answered now. latency: until its pose [ms]."""
         now = time.monotonic()
         with self._lock:
-            self._history.append([round(now, 3), finite(probability), outcome])
+            self._history.append([round(now, 3), finite(probability), outcome, finite(latency)])
             self._now.history += 1
             while now - self._history[0][0] > WINDOW:
                 self._history.popleft()

@@ -33,6 +33,7 @@ def localized(answer: Answer, published_ms: float) -> DiagnosticStatus:
         "coarse score": f"{best.coarse_score:.6f}",
         "map image": str(answer.record.id),
         "candidates": ",".join(str(c.record.id) for c in answer.candidates),
+        "candidate scores": ",".join(f"{c.fine_score:.3f}" for c in answer.candidates),
         "prior": answer.prior or NO_PRIOR,
     }
     if answer.inliers:
@@ -78,6 +79,11 @@ def values_of(message: DiagnosticArray) -> dict[str, str]:
 def candidate_ids(values: Mapping[str, str]) -> list[int]:
     """Ids of the map images taken into consideration, best first."""
     return [int(word) for word in values.get("candidates", "").split(",") if word]
+
+
+def candidate_scores(values: Mapping[str, str]) -> list[float | None]:
+    """Fine similarities of the candidates, best first; None where one is no number."""
+    return [number(word) for word in values.get("candidate scores", "").split(",") if word]
 
 
 def prior_effect(values: Mapping[str, str]) -> str:

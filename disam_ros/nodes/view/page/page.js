@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a WebSocket open and writes what comes into the page, as text only.
 import { MapView } from "./map.js";
-import { Plot } from "./plot.js";
+import { Plot, Sparkline } from "./plot.js";
 
 const NONE = "–";
 const SILENT = 5000; // [ms] without a message after which the server counts as gone
@@ -13,6 +13,7 @@ const WORDS = {
 const byId = (id) => document.getElementById(id);
 const map = new MapView(byId("map"));
 const plot = new Plot(byId("plot"));
+const latency = new Sparkline(byId("latency"));
 
 function write(id, text) {
   const node = byId(id), value = text === undefined || text === null || text === "" ? NONE : String(text);
@@ -65,7 +66,7 @@ function showAnswer(answer) {
 function showPose(pose, known) {
   const degrees = (angle) => number(angle * 180 / Math.PI, 1, "°");
   const place = [`x ${number(pose.x, 2, " m")}`, `y ${number(pose.y, 2, " m")}`, `yaw ${degrees(pose.yaw)}`];
-  const sure = `± ${number(pose.deviation, 2, " m")}, ${degrees(pose.yaw_deviation)}`;
+  const sure = `± ${number(pose.deviation, 2, " m")}, ${degrees(pose.yaw_deviation)} (1 σ)`;
   const words = known ? [...place, sure, `in ${pose.frame}`] : ["last known:", ...place];
   byId("pose").replaceChildren(...words.map((word) => {
     const part = document.createElement("span");
@@ -85,6 +86,7 @@ function show(news) {
   if (news.pose) showPose(news.pose, known);
   map.update(news, known);
   plot.update(news);
+  latency.update(plot.samples, news.clock);
 }
 
 function showPictures(buffer) {
@@ -127,5 +129,14 @@ function connect(attempt) {
 
 for (const [id, act] of [["in", () => map.zoom(1.4)], ["out", () => map.zoom(1 / 1.4)],
   ["fit", () => map.fit()], ["follow", () => map.toggleFollow()]]) byId(id).onclick = act;
+function enlarge(button) {
+  for (const other of document.querySelectorAll(".picture")) {
+    const large = other === button && !other.classList.contains("large");
+    other.classList.toggle("large", large);
+    other.title = large ? "Close (Esc)" : "Enlarge";
+  }
+}
+for (const button of document.querySelectorAll(".picture")) button.onclick = () => enlarge(button);
+addEventListener("keydown", (event) => { if (event.key === "Escape") enlarge(null); });
 map.onfollow = (on) => byId("follow").setAttribute("aria-pressed", String(on));
 connect(0);

@@ -5,6 +5,42 @@ import { colours, fitted, onChange } from "./map.js";
 const SPAN = 60, LEFT = 30, BOTTOM = 20, TOP = 6, RIGHT = 8; // [s], [px]
 const GAP = 5; // [s] without an answer that the line does not bridge
 
+export class Sparkline {
+  // Latency of the last minute, from 0 to its largest value.
+  constructor(canvas) {
+    Object.assign(this, { canvas, samples: [], clock: 0 });
+    this.draw = onChange(canvas, () => this.paint());
+  }
+
+  update(samples, clock) {
+    this.samples = samples.filter((sample) => Number.isFinite(sample[3]));
+    this.clock = clock;
+    const most = Math.max(...this.samples.map((sample) => sample[3]));
+    const text = this.samples.length ? `Latency of the last minute, at most ${most.toFixed(0)} ms` : "No latency yet";
+    this.canvas.setAttribute("aria-label", text);
+    this.canvas.title = text;
+    this.draw();
+  }
+
+  paint() {
+    const { context, width, height } = fitted(this.canvas), colour = colours();
+    const most = Math.max(1, ...this.samples.map((sample) => sample[3]));
+    context.fillStyle = colour.line;
+    context.fillRect(0, height - 1, width, 1);
+    context.strokeStyle = colour.accent;
+    context.lineWidth = 1.25;
+    context.beginPath();
+    let before = -Infinity;
+    for (const [time, , , ms] of this.samples) {
+      const x = width - (this.clock - time) / SPAN * width, y = height - 2 - ms / most * (height - 4);
+      if (time - before > GAP) context.moveTo(x, y);
+      else context.lineTo(x, y);
+      before = time;
+    }
+    context.stroke();
+  }
+}
+
 export class Plot {
   constructor(canvas) {
     Object.assign(this, { canvas, samples: [], clock: 0 });
