@@ -22,8 +22,6 @@ from benchmark.research.companions_data import QUERIES as CONDITIONS
 from benchmark.research.companions_data import ROOT, TEST, above, prepare, queries, reference
 from benchmark.research.companions_rows import (
     DEPTHS,
-    FIRST,
-    FORM,
     PRIORS,
     ROWS,
     STEPS,
@@ -32,7 +30,7 @@ from benchmark.research.companions_rows import (
     folder_of,
     row_recipe,
 )
-from benchmark.research.experiment import Experiment, claimed, main
+from benchmark.research.experiment import Experiment, main
 from benchmark.research.prior_trials import prior_figures
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
@@ -48,34 +46,6 @@ NOISES = (10.0, 25.0, 50.0)  # metres of priors
 DISTANCES = (1.0, 2.0, 5.0, 10.0, 15.0, 25.0, 50.0)  # metres of recall@D
 FIGURES = "figures.json"  # of a trained row
 PICTURE = Path("docs/images/companions.png")
-NEAR, EVERYWHERE = "negatives within 50 m", "negatives from all towns"
-PRIOR = "local negatives better near a 10 m prior"
-DEPTH, HALLUCINATED = "RGB + depth", "RGB + hallucinated depth"
-SOFT, SIMILAR = "soft contrastive", "multi-similarity"
-CLAIMS = (  # claim, table, row, the one that it is compared with
-    (
-        "soft contrastive (paper's form) above multi-similarity (5 m)",
-        "loss",
-        FORM,
-        "multi-similarity",
-    ),
-    (f"{SOFT} (paper's form) above triplet (5 m)", "loss", FORM, "triplet"),
-    (f"{SOFT} (released) above {SIMILAR} (5 m)", "loss", FIRST, SIMILAR),
-    ("the sigmoid above the linear influence (5 m)", "loss", FORM, f"{FORM}, linear"),
-    ("the sigmoid above the tanh influence (5 m)", "loss", FORM, f"{FORM}, tanh"),
-    (f"{SOFT} (paper's form) above log-ratio (5 m)", "loss", FORM, "log-ratio"),
-    (PRIOR, "prior", f"camera, {NEAR}", f"camera, {EVERYWHERE}"),
-    (f"{PRIOR}, SAFA", "prior", f"camera, SAFA, {NEAR}", f"camera, SAFA, {EVERYWHERE}"),
-    (f"{PRIOR}, from above", "prior", f"from above, {NEAR}", f"from above, {EVERYWHERE}"),
-    ("depth helps at night (5 m)", "depth", DEPTH, "RGB"),
-    (
-        "decoded depth above hallucinated depth at night (5 m)",
-        "depth",
-        "RGB + depth",
-        "RGB + hallucinated depth",
-    ),
-    ("tuning the decoder helps at night (5 m)", "depth", f"{DEPTH}, decoder tuned by night", DEPTH),
-)
 
 
 def measure(
@@ -151,7 +121,7 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
 
     accuracy, bound: by row and distance. local, median_m: by row, for no prior and for NOISES.
     depth: by row and "condition distance". curves: recall of the validation town against steps, of
-    the first seed. gain: of the last quarter of the steps. claims: what the seeds say.
+    the first seed. gain: of the last quarter of the steps.
     """
 
     def mean(name: str, *keys: str | int) -> list[float]:
@@ -183,22 +153,6 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
         "curves": {n: history[0] for n, history in histories.items()},
         "gain": {n: [h[-1][1] - h[-2][1] for h in f] for n, f in histories.items() if f[0][1:]},
         "minutes": sum(seed["seconds"] for seeds in rows.values() for seed in seeds.values()) / 60,
-        "claims": claims(accuracy, local, depth),
-    }
-
-
-def claims(
-    accuracy: dict[str, Any], local: dict[str, Any], depth: dict[str, Any]
-) -> dict[str, list[Any]]:
-    """Each claim of the papers that has both of its rows: gain and what the seeds say of it."""
-    at_5_m = {name: shares["5 m"] for name, shares in accuracy.items()}
-    near_prior = {name: shares[1] for name, shares in local.items()}  # of 10 m
-    night = {name: shares["night 5 m"] for name, shares in depth.items()}
-    shares = {"loss": at_5_m, "prior": near_prior, "depth": night}
-    return {
-        claim: claimed(shares[table][better], shares[table][other])
-        for claim, table, better, other in CLAIMS
-        if {better, other} <= set(shares[table])
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experiments: trainings of rows with seeds, one file of figures for each run, claims by seed."""
+"""Experiments: trainings of rows with seeds, one file of figures for each run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-import numpy as np
 
 from benchmark.machine import circumstances
 from benchmark.pages import stored
@@ -144,41 +142,6 @@ def settings_of(recipe: TrainConfig, seeds: Sequence[int]) -> dict[str, Any]:
         "size": recipe.network.image_size,
         "seeds": list(seeds),
     }
-
-
-def compared(
-    rows: Rows, pairs: Sequence[tuple[str, str]], value: Callable[[dict[str, Any]], Any]
-) -> dict[str, Any]:
-    """Returns what one row gains over another, by "ROW over OTHER", of rows that have figures.
-
-    value: a run's number, or numbers by key, which the result has too.
-    """
-    values = {
-        row: [value(figures) for figures in by_seed.values()] for row, by_seed in rows.items()
-    }
-    return {
-        f"{row} over {other}": _claimed(values[row], values[other])
-        for row, other in pairs
-        if values.get(row) and values.get(other)
-    }
-
-
-def _claimed(better: Sequence[Any], other: Sequence[Any]) -> Any:
-    if isinstance(better[0], Mapping):
-        return {
-            key: _claimed([b[key] for b in better], [o[key] for o in other]) for key in better[0]
-        }
-    return claimed(better, other)
-
-
-def claimed(better: Sequence[float], other: Sequence[float]) -> list[Any]:
-    """Returns the difference of two rows' means, and what their seeds say of it."""
-    gain = float(np.mean(better) - np.mean(other))
-    if min(len(better), len(other)) < 2:
-        return [gain, "one seed"]
-    if min(better) > max(other):
-        return [gain, "holds"]
-    return [gain, "the opposite" if max(better) < min(other) else "within the seeds"]
 
 
 def main(name: str, argv: Sequence[str] | None = None) -> int:

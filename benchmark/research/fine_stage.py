@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.networks import backbone, encoders_of, load_recipe, recipe_of
-from benchmark.research.experiment import Experiment, compared, main, settings_of
+from benchmark.research.experiment import Experiment, main, settings_of
 from benchmark.research.losses import RECIPE, WEIGHTS
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.models.descriptor import coarse_descriptor, shifted_descriptors
@@ -67,7 +67,6 @@ ROWS = {
     SOFT: Row(aligned=_SOFT),
     SAM: Row(("contrastive", "aligned_sam"), _SOFT),
 }
-PAIRS = tuple((name, other) for name in ROWS for other in (COARSE, BOTH))
 
 Candidates = dict[str, NDArray[Any]]  # map images of every query [Q, CANDIDATES] by condition
 
@@ -78,8 +77,7 @@ def measure(
     """Train what is missing and judge it. Returns JSON-able figures.
 
     rows: by name and seed the shares within each threshold by condition; bound: those of the
-    nearest map image. claims: what a row gains over the coarse encoders alone and for both stages,
-    by condition and threshold.
+    nearest map image.
     """
     recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
@@ -99,13 +97,7 @@ def measure(
         "queries": len(judge.town.truth["night"]),
         "bound": judge.town.bound(),
         "rows": rows,
-        "claims": compared(rows, PAIRS, _points),
     }
-
-
-def _points(shares: dict[str, Shares]) -> dict[str, Shares]:
-    """Shares by condition and threshold in percent."""
-    return {c: {t: 100 * share for t, share in by.items()} for c, by in shares.items()}
 
 
 def coarse_stage(judge: Judge, runs: Path = RUNS) -> Experiment[TrainConfig]:

@@ -22,8 +22,6 @@ from benchmark.networks import backbone, encoders_of, load_recipe, pretrained, r
 from benchmark.research.experiment import (
     SHARE,
     Experiment,
-    Rows,
-    compared,
     main,
     recalls,
     settings_of,
@@ -82,15 +80,6 @@ ROWS = {
     ADAPTED: Row(("contrastive",), CONTRASTIVE, sharing="trunk"),
     ONE: Row(("contrastive",), CONTRASTIVE, sharing="all"),
 }
-# Each row against the one that it adds a loss to, and against the contrastive loss alone.
-PAIRS = tuple(
-    dict.fromkeys(
-        (name, below)
-        for name, row in ROWS.items()
-        if row.below
-        for below in (row.below, CONTRASTIVE)
-    )
-)
 
 
 def measure(
@@ -99,8 +88,7 @@ def measure(
     """Train what is missing and judge every row. Returns JSON-able figures.
 
     rows: by name and seed the recall "trained" and "averaged" [%], "terms" of the losses and
-    "seconds". start: recall of the ImageNet weights. claims: by pair of rows and kind of weights
-    the gain of the mean recall [points] and what the seeds say of it.
+    "seconds". start: recall of the ImageNet weights.
     """
     recipe = row_recipe(CONTRASTIVE, data)
     torch.set_num_threads(recipe.threads)
@@ -111,14 +99,7 @@ def measure(
         "share": SHARE,
         "start": judge.recall(judge.start),
         "rows": rows,
-        "claims": claims(rows),
     }
-
-
-def claims(rows: Rows) -> dict[str, Any]:
-    """Gains of the mean recall by pair of rows and kind of weights, and what the seeds say."""
-    kinds = ("trained", "averaged")
-    return compared(rows, PAIRS, lambda figures: {kind: figures[kind]["mean"] for kind in kinds})
 
 
 def experiment(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:

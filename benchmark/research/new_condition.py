@@ -31,7 +31,6 @@ from benchmark.research.restyled import (
     REFERENCE,
     TRANSLATED,
     TRUE,
-    gains,
     restyling,
     translations,
     write_restyled,
@@ -58,7 +57,7 @@ def measure(
     """Train what is missing and judge it. Returns JSON-able figures.
 
     conditions: recall@1 [%] of the "start" and, by arm and seed, "trained", "averaged" and
-    "seconds"; "claims": what an arm gains over another. translation: its steps and seconds.
+    "seconds". translation: its steps and seconds.
     """
     recipe = load_recipe(RECIPE)
     torch.set_num_threads(recipe.threads)
@@ -166,9 +165,9 @@ class Judge:
     def figures(
         self, study: Experiment[TrainConfig], seeds: Sequence[int], finished: bool
     ) -> dict[str, Any]:
-        """Recall of the start and of all arms, and gains."""
+        """Recall of the start and of all arms."""
         rows, _ = study.measure(seeds, finished)
-        return {"start": self.recall(self.start), "rows": rows, "claims": gains(rows)}
+        return {"start": self.recall(self.start), "rows": rows}
 
     def recall(self, state: State) -> float:
         """Recall@1 [%] within 5 m and 10°."""

@@ -14,7 +14,8 @@ from benchmark.research.paper_claims import paper_claims
 def derive(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What became of the papers' claims, by the sections that were measured."""
     results = {name: section["results"] for name, section in figures.items()}
-    return {"paper_claims": paper_claims(results)}
+    stale = [name for name, section in figures.items() if section["stale"]]
+    return {"claims": {**paper_claims(results), "stale": stale}}
 
 
 PAGE = Page(

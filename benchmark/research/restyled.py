@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.networks import backbone, load_recipe, recipe_of
-from benchmark.research.experiment import Experiment, Rows, compared
+from benchmark.research.experiment import Experiment
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
 from training.data.augment import photometric
@@ -34,7 +34,6 @@ COLOUR = "colour transfer"
 TRANSLATED = "translated"
 TRUE = "true pairs"
 ARMS = (PHOTOMETRIC, COLOUR, TRANSLATED, TRUE)
-PAIRS = ((TRANSLATED, PHOTOMETRIC), (TRANSLATED, COLOUR), (TRUE, TRANSLATED))
 TRANSLATION = Path("config/train_translation.yaml")
 REFERENCE = "summer_day"
 
@@ -112,11 +111,6 @@ def translations(
     return Experiment(
         "translation", runs, {TRANSLATED: "translation"}, overlay, spent, "training.json"
     )
-
-
-def gains(rows: Rows) -> dict[str, Any]:
-    """Returns what an arm's recall gains over another's by kind of weights, and what seeds say."""
-    return compared(rows, PAIRS, lambda figures: {k: figures[k] for k in ("trained", "averaged")})
 
 
 def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, seed: int) -> None:

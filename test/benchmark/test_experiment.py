@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Experiments train what has no figures yet, once, and claim what every seed says."""
+"""Experiments train what has no figures yet, once."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from support.training_data import write_drive
 
 from benchmark.networks import encoders_of, load_recipe, pretrained, recipe_of
 from benchmark.research import experiment
-from benchmark.research.experiment import RECALL, STOPPED, Experiment, claimed, compared, recalls
+from benchmark.research.experiment import RECALL, STOPPED, Experiment, recalls
 from disam_ros.errors import ConfigError, ModelError
 from training.disam.networks import create_networks
 from training.engine.checkpoints import save_stage
@@ -80,25 +80,6 @@ def test_what_is_not_trained_or_has_no_weights_is_named_and_left_out(tmp_path):
 def test_a_recipe_of_another_method_is_refused():
     with pytest.raises(ConfigError, match="expected method 'disam'"):
         load_recipe("config/train_soft_contrastive.yaml")
-
-
-def test_gains_are_compared_by_every_key_for_rows_that_have_figures():
-    rows = {"a": {"0": {"x": 3.0}, "1": {"x": 4.0}}, "b": {"0": {"x": 1.0}, "1": {"x": 2.0}}}
-    gains = compared(rows, [("a", "b"), ("a", "c")], lambda figures: {"points": figures["x"]})
-    assert gains == {"a over b": {"points": [2.0, "holds"]}}
-
-
-@pytest.mark.parametrize(
-    ("better", "other", "outcome"),
-    [
-        ([3], [1, 2], "one seed"),
-        ([3, 4], [1, 2], "holds"),
-        ([1, 2], [3, 4], "the opposite"),
-        ([1, 3], [2, 4], "within the seeds"),
-    ],
-)
-def test_a_claim_holds_only_where_every_seed_is_above_every_other(better, other, outcome):
-    assert claimed(better, other)[1] == outcome
 
 
 def test_the_page_is_written_with_all_seeds_and_an_interruption_goes_on_later(monkeypatch, capsys):
