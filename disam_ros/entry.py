@@ -41,6 +41,7 @@ def start(name: str) -> int:
     if name not in MODULES:
         print(f"{name} is no executable; expected one of {', '.join(MODULES)}", file=sys.stderr)
         return 2
+    _open_streams()
     if fault := _limits_fault():
         print(f"{name}: {fault}", file=sys.stderr)
         return 1
@@ -58,8 +59,11 @@ def start(name: str) -> int:
             raise
         print(f"{name}: {error}", file=sys.stderr)
         return 1
-    status: int = module.main()
-    return status
+    try:
+        status: int = module.main()
+        return status
+    finally:
+        _flush()
 
 
 def heeded() -> list[int]:
@@ -81,6 +85,31 @@ def signal_of(end: KeyboardInterrupt) -> int:
     The exit status is 128 more, as a shell would report it.
     """
     return int(end.args[0]) if end.args else int(signal.SIGINT)
+
+
+def _open_streams() -> None:
+    """Makes the standard streams usable, whatever the shell gave.
+
+    One that is closed leads nowhere; else the next file would get its number, and what libraries
+    print. Characters that an encoding lacks are escaped.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+        elif descriptor and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Writes what is in the buffers of the output streams, or drops it: nobody reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _limits_fault() -> str:

@@ -179,7 +179,7 @@ def test_a_map_is_checked_and_indexed_on_request(root, capsys, monkeypatch):
         (["nowhere"], "nowhere not found: expected a dataset directory or a rosbag2"),
         (["data", "--record", "answers"], "add --through-node"),
         (["data", "--through-node"], "disam to-bag"),
-        (["data", "--output", "data"], "data exists"),
+        (["data", "--output", "data"], "data is read"),
     ],
 )
 def test_an_evaluation_that_cannot_begin_says_what_to_do(

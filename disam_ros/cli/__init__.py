@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from disam_ros.entry import WORDS, signal_of
 from disam_ros.errors import DisamError
+from disam_ros.files.printable import PrintableFormatter, printable
 from disam_ros.files.writing import FULL, describe_fault
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 0, or 1 after an error, 130 when interrupted, 143 when terminated; wrong options end the
     process with 2. The last line on stderr names the fault.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it keeps no fonts
     try:
@@ -54,7 +57,8 @@ def of_signal(end: KeyboardInterrupt) -> tuple[int, str]:
 def report(status: int, fault: str) -> int:
     """Writes the last line on stderr. Returns the status."""
     gc.collect()  # the progress bars of what the exception ended, which would share the line
-    print(f"disam: {' '.join(fault.split())}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it any more
+        print(f"disam: {printable(' '.join(fault.split()))}", file=sys.stderr)
     return status
 
 
@@ -94,7 +98,7 @@ def _fault_of_system(error: OSError) -> str:
     """Describes a fault of a file or of the standard output."""
     if error.filename is not None:
         return f"{error.filename} cannot be used: {describe_fault(error)}"
-    if error.errno not in FULL | {errno.EPIPE}:
+    if error.errno not in FULL | {errno.EPIPE, errno.EIO}:
         return f"the system refused: {error}"
     with suppress(OSError):  # what is still in its buffer shall not fail again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

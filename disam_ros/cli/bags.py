@@ -13,6 +13,7 @@ from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, DATASET
+from disam_ros.files.printable import say
 from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes import require_middleware
 
@@ -65,7 +66,7 @@ def extract_command(arguments: argparse.Namespace) -> None:
     )
     output, overwrite = arguments.output, arguments.overwrite
     counts = bag_to_dataset(images, output, extraction, overwrite=overwrite)
-    print(f"{in_words(counts)} → {arguments.output}")
+    say(f"{in_words(counts)} → {arguments.output}")
 
 
 def _depth_topics(pairs: list[str] | None) -> dict[str, str] | None:
@@ -90,7 +91,7 @@ def to_bag_command(arguments: argparse.Namespace) -> None:
         weather=arguments.weather,
         overwrite=arguments.overwrite,
     )
-    print(f"{count} images of {arguments.dataset} → {arguments.output}")
+    say(f"{count} images of {arguments.dataset} → {arguments.output}")
 
 
 def replay_command(arguments: argparse.Namespace) -> None:

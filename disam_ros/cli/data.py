@@ -16,6 +16,7 @@ from disam_ros.cli.help import Parser, add_command
 from disam_ros.cli.outputs import add_output
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import DATASET, FILE
+from disam_ros.files.printable import say
 
 SEASON_TOWN = "season_town"  # imported by name, as is training: the package works without
 
@@ -101,7 +102,7 @@ def aerial_command(arguments: argparse.Namespace) -> None:
     tiles, poses = TileSet(arguments.tiles), Dataset(arguments.poses)
     output, overwrite = arguments.output, arguments.overwrite
     counts = write_aerial_dataset(tiles, poses, output, config, overwrite)
-    print(f"{in_words(counts)} → {output}")
+    say(f"{in_words(counts)} → {output}")
 
 
 def _add_aerial_settings(aerial: Parser) -> None:
@@ -136,7 +137,7 @@ def convert_command(arguments: argparse.Namespace) -> None:
     counts = write_dataset(
         foreign, arguments.output, arguments.domains, overwrite=arguments.overwrite
     )
-    print(f"{in_words(counts)} → {arguments.output}")
+    say(f"{in_words(counts)} → {arguments.output}")
 
 
 def submission_command(arguments: argparse.Namespace) -> None:
@@ -145,4 +146,4 @@ def submission_command(arguments: argparse.Namespace) -> None:
 
     poses = answered_poses(arguments.answers, Dataset(arguments.dataset), arguments.benchmark)
     write_submission(arguments.output, poses, arguments.overwrite)
-    print(f"{len(poses)} poses → {arguments.output}")
+    say(f"{len(poses)} poses → {arguments.output}")

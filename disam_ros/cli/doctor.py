@@ -22,6 +22,7 @@ from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.device import has_cuda_driver
 from disam_ros.errors import ConfigError
 from disam_ros.files.paths import shipped_models
+from disam_ros.files.printable import say
 from disam_ros.nodes import require_middleware
 
 OK, MISSING, OLD, BROKEN = "ok", "missing", "too old", "broken"
@@ -110,7 +111,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     faults = [finding for finding in findings if finding.state != OK and finding.package.required]
     if arguments.missing:
         for finding in faults:
-            print(
+            say(
                 finding.package.requirement
                 or f"# {finding.package.module}: {_ros_command([finding])}"
             )
@@ -133,7 +134,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
         return status
     where = f"Python {platform.python_version()} ({sys.executable})"
-    print(f"disam_ros {disam_ros.__version__}, {where}\n")
+    say(f"disam_ros {disam_ros.__version__}, {where}\n")
     for finding in findings:
         _print(finding.state, finding.package.module, finding.detail, finding.package)
     _print(*dds)
@@ -141,7 +142,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         _print(OK, f"model {name}", str(path))
     if not models:
         _print(MISSING, "models", "none came with this installation: name a model by its path")
-    print(f"\n{_advice(findings)}")
+    say(f"\n{_advice(findings)}")
     return status
 
 
@@ -167,7 +168,7 @@ def _check_bag(arguments: argparse.Namespace) -> int:
 
             bag = record(Path(folder) / "live", arguments.seconds)
         report = report_on(bag, options, poses)
-    print("\n".join(report.lines()))
+    say("\n".join(report.lines()))
     return int(bool(report.fault))
 
 
@@ -237,7 +238,7 @@ def _print(state: str, name: str, detail: str, package: Package | None = None) -
     use = "" if package is None or state == OK else f"for {package.use}"
     optional = state != OK and package is not None and not package.required
     label = f"{state} (optional)" if optional else state
-    print(f"{label:19} {name:19} {'; '.join(filter(None, (detail, use)))}".rstrip())
+    say(f"{label:19} {name:19} {'; '.join(filter(None, (detail, use)))}".rstrip())
 
 
 def _advice(findings: list[Finding]) -> str:

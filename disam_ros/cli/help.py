@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from disam_ros.files.paths import expand
+from disam_ros.files.printable import printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,7 +62,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown option '{name}'{_nearest(name, options)}")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
 
 
 def _nearest(word: str, names: Collection[str]) -> str:

@@ -24,6 +24,7 @@ from disam_ros.config import MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import EXPORT, FILE, MAP
 from disam_ros.files.paths import find_model
+from disam_ros.files.printable import say
 from disam_ros.node_config import MapBuilderNodeConfig
 
 if TYPE_CHECKING:
@@ -136,12 +137,12 @@ def info_command(arguments: argparse.Namespace) -> None:
     history = facts.pop("history")
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:{width}}  {_in_words(value)}")
+        say(f"{name:{width}}  {_in_words(value)}")
     for step, entry in enumerate(history, 1):
         rest = {k: v for k, v in entry.items() if k not in ("operation", "settings", "maps")}
         others = ", ".join(str(other.get("name", "")) for other in entry.get("maps") or ())
         text = f"{entry['operation']} {others}".strip()
-        print(f"{'history' if step == 1 else '':{width}}  {step}. {text}: {_in_words(rest)}")
+        say(f"{'history' if step == 1 else '':{width}}  {step}. {text}: {_in_words(rest)}")
 
 
 def check_command(arguments: argparse.Namespace) -> None:
@@ -154,7 +155,7 @@ def check_command(arguments: argparse.Namespace) -> None:
     require_sound(place_map)
     written = [path.name for path in write_indices(place_map)]
     what = ", ".join(written) or f"no index needed up to {FLAT} images a camera"
-    print(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
+    say(f"{arguments.map}: {len(place_map)} images, checksums right; {what}")
 
 
 def inspect_command(arguments: argparse.Namespace) -> None:
@@ -173,8 +174,8 @@ def inspect_command(arguments: argparse.Namespace) -> None:
         arguments.overwrite,
     )
     for finding in findings(inspection):
-        print(f"{100 * finding.share:5.1f} % of the images {finding.text}: {finding.remedy}")
-    print(f"{len(place_map)} images → {arguments.output}")
+        say(f"{100 * finding.share:5.1f} % of the images {finding.text}: {finding.remedy}")
+    say(f"{len(place_map)} images → {arguments.output}")
 
 
 def crop_command(arguments: argparse.Namespace) -> None:
@@ -190,7 +191,7 @@ def crop_command(arguments: argparse.Namespace) -> None:
     part = Part(place_map, rows_in(place_map, rings))
     operation = {"operation": "crop", "polygons": [ring.tolist() for ring in rings]}
     new_map = assemble([part], arguments.output, operation, arguments.overwrite)
-    print(f"{len(new_map)} of {len(place_map)} images → {arguments.output}")
+    say(f"{len(new_map)} of {len(place_map)} images → {arguments.output}")
 
 
 def merge_command(arguments: argparse.Namespace) -> None:
@@ -209,7 +210,7 @@ def merge_command(arguments: argparse.Namespace) -> None:
         scaled=arguments.scale,
         overwrite=arguments.overwrite,
     )
-    print(f"{len(new_map)} images of {len(maps)} maps → {arguments.output}")
+    say(f"{len(new_map)} images of {len(maps)} maps → {arguments.output}")
 
 
 def extend_command(arguments: argparse.Namespace) -> None:
@@ -245,7 +246,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     added, total = len(new_map) - len(old_map), sum(drive.total for drive in drives)
-    print(
+    say(
         f"{len(new_map)} images, {added} of {total} images of the drives added, revision "
         f"{new_map.revision} → {arguments.output}"
     )
@@ -267,7 +268,7 @@ def prune_command(arguments: argparse.Namespace) -> None:
     part = Part(place_map, rows, mean_of=stood_for(place_map, rows))
     new_map = assemble([part], arguments.output, operation, arguments.overwrite)
     used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
-    print(f"{len(new_map)} of {len(place_map)} images{used} → {arguments.output}")
+    say(f"{len(new_map)} of {len(place_map)} images{used} → {arguments.output}")
 
 
 def _ray_encoder(
@@ -301,7 +302,7 @@ def align_command(arguments: argparse.Namespace) -> None:
         text = align_to_fixes(place_map, arguments.fixes, *rest)
     else:
         text = align_to_origin(place_map, arguments.origin, *rest)
-    print(f"{text} → {arguments.output}")
+    say(f"{text} → {arguments.output}")
 
 
 def export_command(arguments: argparse.Namespace) -> None:
@@ -315,7 +316,7 @@ def export_command(arguments: argparse.Namespace) -> None:
         images=arguments.images,
         overwrite=arguments.overwrite,
     )
-    print(f"{count} images → {arguments.output}")
+    say(f"{count} images → {arguments.output}")
 
 
 def _in_words(value: Any) -> str:

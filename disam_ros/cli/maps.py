@@ -28,6 +28,7 @@ from disam_ros.cli.trajectory import add_trajectory, max_gap_of, poses_of
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError, ImageError
 from disam_ros.files.outputs import FILE, MAP
+from disam_ros.files.printable import say
 from disam_ros.node_config import MapBuilderNodeConfig
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         logger.info("what is done of %s is kept: the same command resumes it", output)
         raise
-    print(f"{_built(place_map)} → {arguments.output}")
+    say(f"{_built(place_map)} → {arguments.output}")
 
 
 def _built(place_map: PlaceMap) -> str:
@@ -156,7 +157,7 @@ def localize_command(arguments: argparse.Namespace) -> None:
     else:
         by_domain = ", ".join(f"{number} {name}" for name, number in (+domains).most_common())
         said = f"{count} of {source.total} images localized"
-        print(f"{said} (as {by_domain or 'nothing'}) → {arguments.output}")
+        say(f"{said} (as {by_domain or 'nothing'}) → {arguments.output}")
     if unread:
         raise ImageError(
             f"{len(unread)} of {source.total} files cannot be read as images, the others are "

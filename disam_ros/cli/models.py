@@ -24,6 +24,7 @@ from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import FILE, MODEL
 from disam_ros.files.paths import find_model, shipped_models
+from disam_ros.files.printable import say
 
 if TYPE_CHECKING:
     from disam_ros.domains.domain import Domain
@@ -105,7 +106,7 @@ def create_model_command(arguments: argparse.Namespace) -> None:
     domains = _domains(arguments)
     model = create_model(PRESETS[arguments.preset], domains, seed=arguments.seed)
     save_model(model, arguments.output, overwrite=arguments.overwrite)
-    print(f"UNTRAINED model written to {arguments.output}")
+    say(f"UNTRAINED model written to {arguments.output}")
 
 
 def import_checkpoint_command(arguments: argparse.Namespace) -> None:
@@ -117,8 +118,8 @@ def import_checkpoint_command(arguments: argparse.Namespace) -> None:
     model = import_checkpoint(arguments.coarse, _domains(arguments), arguments.fine, size)
     save_model(model, arguments.output, overwrite=arguments.overwrite)
     add_onnx(arguments.output)
-    print(f"{model.label} → {arguments.output}")
-    print("disam build-map --retrieval paper makes maps that are searched as the paper does")
+    say(f"{model.label} → {arguments.output}")
+    say("disam build-map --retrieval paper makes maps that are searched as the paper does")
 
 
 def import_model_command(arguments: argparse.Namespace) -> None:
@@ -139,8 +140,8 @@ def import_model_command(arguments: argparse.Namespace) -> None:
     )
     use = {True: "allows commercial use", False: "FORBIDS COMMERCIAL USE"}
     allowed = use.get(model.training["commercial_use"], "not recognized: read what it allows")
-    print(f"licence {arguments.licence}: {allowed}")
-    print(f"{model.label} → {arguments.output}")
+    say(f"licence {arguments.licence}: {allowed}")
+    say(f"{model.label} → {arguments.output}")
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -156,7 +157,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     from disam_ros.models.export import export_onnx
 
     for domain, error in export_onnx(arguments.model).items():
-        print(f"{domain}.onnx: differs from torch by {error:.1e} of the largest feature")
+        say(f"{domain}.onnx: differs from torch by {error:.1e} of the largest feature")
 
 
 def _domains(arguments: argparse.Namespace) -> list[Domain]:
@@ -201,7 +202,7 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     drives = [open_images(path, frame, mapped=mapped, options=said) for path in arguments.drives]
     fit = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
     path = save_calibration(fit, arguments.model)
-    print(
+    say(
         f"log likelihood ratio {fit.intercept:.2f} + {fit.slope:.2f} z_fine + "
         f"{fit.coarse:.2f} z_coarse, at most "
         f"{fit.high:.2f}; errors of correct answers (1 sigma): {fit.horizontal:.2f} m "

@@ -14,6 +14,7 @@ from rich.table import Table
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
 from disam_ros.evaluation.results import Results
+from disam_ros.files.printable import printable
 from disam_ros.localization.answer import KNOWN
 
 BLOCK = 10  # consecutive frames resampled together: neighbours in time are correlated
@@ -78,6 +79,7 @@ def compare(a: Results, b: Results) -> list[Difference]:
 
 def comparison_table(a: Results, b: Results, names: tuple[str, str]) -> Table:
     """Tabulates the differences for a terminal. names: of the two evaluations."""
+    names = printable(names[0]), printable(names[1])
     table = Table(title=f"{names[1]} against {names[0]}", title_justify="left")
     table.add_column("condition", no_wrap=True)
     table.add_column("figure")
@@ -89,7 +91,7 @@ def comparison_table(a: Results, b: Results, names: tuple[str, str]) -> Table:
         interval = " … ".join(f"{scale * end:+.1f}" for end in d.interval or ())
         change = "" if d.a is None or d.b is None else f"{scale * (d.b - d.a):+.2f}"
         cells = ["–" if v is None else f"{scale * v:.2f}" for v in (d.a, d.b)]
-        shown = d.condition if d.condition != before else ""
+        shown = printable(d.condition) if d.condition != before else ""
         style = {1: "green", 0: "", -1: "red"}[d.sign]
         table.add_row(shown, d.figure, *cells, change, interval, style=style)
         before = d.condition

@@ -18,6 +18,7 @@ from disam_ros.entry import signal_of
 from disam_ros.errors import DatasetError, MapError
 from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.metrics import RANKS
+from disam_ros.files.printable import printable
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
@@ -62,7 +63,11 @@ def evaluate_drive(
 
     def answers(prepared: ImageSource) -> Iterator[QueryResult]:
         images = tqdm(
-            prepared.images, total=prepared.total, desc=name, unit="img", disable=not show_progress
+            prepared.images,
+            total=prepared.total,
+            desc=printable(name),
+            unit="img",
+            disable=not show_progress,
         )
         return localize_all(localizer, prepared, images, believe_domains, max(RANKS))
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.table import Table
 
+from disam_ros.files.printable import printable
+
 BOUND = "upper bound"  # part of a column: the score of the nearest map image
 
 
@@ -51,11 +53,13 @@ class ResultTable:
         result.add_column("")
         for column in self.columns:
             parts = _joined(column.parts, column)
-            result.add_column(f"{column.name}\n{parts}".strip(), justify="right")
+            result.add_column(
+                f"{printable(column.name)}\n{printable(parts)}".strip(), justify="right"
+            )
         before = ""
         for name, subject in self.subjects:
             cells = [_joined(column.cells(subject), column) for column in self.columns]
-            result.add_row("" if name == before else name, *cells)
+            result.add_row("" if name == before else printable(name), *map(printable, cells))
             before = name
         return result
 

@@ -25,6 +25,7 @@ from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.files.outputs import EVALUATION, atomic_directory
+from disam_ros.files.printable import printable
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
@@ -70,10 +71,10 @@ def finish(
     for table in tables(evaluation):
         console.print(table)
     for note in evaluation.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        console.print(f"note: {printable(note)}", style="yellow", highlight=False)
     metrics = evaluation.overall.metrics
     images = f"{metrics.judged} of {metrics.queries} images judged by their poses"
-    console.print(f"report: {Path(output) / REPORT} ({images})", markup=False)
+    console.print(printable(f"report: {Path(output) / REPORT} ({images})"))
     return evaluation
 
 
@@ -105,5 +106,5 @@ def mode_of_node(rate: float) -> str:
 
 def wide_console() -> Console:
     """Returns the terminal; WIDTH characters where the output is a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    width = None if Console().is_terminal else WIDTH
+    return Console(width=width, markup=False, emoji=False)

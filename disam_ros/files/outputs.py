@@ -77,11 +77,15 @@ def require_output(
 
 def require_outside(output: Path | str, source: Path | str) -> None:
     """Raise OutputError for an output in the directory that it is made of."""
-    source = Path(source).resolve()
-    if source.is_dir() and Path(output).resolve().is_relative_to(source):
-        raise OutputError(
-            f"{output} lies in {source}, which is read: choose an output outside of it"
-        )
+    source, target = Path(source).resolve(), Path(output).resolve()
+    if source.is_dir() and target.is_relative_to(source):
+        place = "" if target == source else f" lies in {source}, which"
+        raise OutputError(f"{output}{place} is read: choose an output outside of it")
+
+
+def is_output(directory: Path) -> bool:
+    """Returns whether a directory holds what a command wrote."""
+    return (directory / MANIFEST).is_file()
 
 
 def _refuse_taken(path: Path, kind: str, overwrite: bool, remedy: str) -> None:

@@ -45,8 +45,11 @@ def part_of(path: Path) -> Path:
 def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
     """Write a file that replaces `path` at the end of the block, synced to disk.
 
-    mode: "w" or "wb". options: of `Path.open`. After an error `path` is unchanged.
+    mode: "w" or "wb". options: of `Path.open`. Characters that the encoding lacks, such as of names
+    that are no UTF-8, are escaped. After an error `path` is unchanged.
     """
+    if "b" not in mode:
+        options.setdefault("errors", "backslashreplace")
     part = part_of(path)
     try:
         with part.open(mode, **options) as file:

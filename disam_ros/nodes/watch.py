@@ -19,6 +19,7 @@ from rclpy.node import Node
 from scipy.spatial.transform import Rotation
 
 from disam_ros.errors import DisamError
+from disam_ros.files.printable import printable
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.rclpy_extra.process import GuardedExecutor
@@ -103,11 +104,6 @@ def pose_text(message: PoseWithCovarianceStamped | None) -> str:
         f"x {x:.2f} m, y {y:.2f} m, z {z:.2f} m, yaw {yaw:.1f}° in {message.header.frame_id}, "
         f"± {metres:.2f} m {turn:.1f}° (1 σ)"
     )
-
-
-def printable(text: str) -> str:
-    """Replace control characters: a message shall not steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def screen(lines: list[str]) -> str:

@@ -18,6 +18,7 @@ from disam_ros.datasets.sources import ImageSource
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.features.inlier_evidence import MODELS, PoseErrors
 from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
+from disam_ros.files.printable import printable
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import (
@@ -339,7 +340,7 @@ def _posed(
         drive.images,
         unit="img",
         total=drive.total,
-        desc=f"{drive.info.name}: {what}",
+        desc=printable(f"{drive.info.name}: {what}"),
         disable=not show_progress,
     )
     for record, localized in localize_drive(pipeline, drive, images):

@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.errors import MapError
 from disam_ros.files.outputs import EXPORT, atomic_directory, output_file
+from disam_ros.files.printable import printable
 from disam_ros.files.writing import number_text
 from disam_ros.geodesy import to_utm, utm_band
 from disam_ros.image import encode_jpeg, read
@@ -60,12 +61,12 @@ def export_kml(part: Part, path: Path, overwrite: bool = False) -> None:
     """Writes a placemark per image. Raises MapError, OutputError."""
     root = ElementTree.Element("kml", xmlns="http://www.opengis.net/kml/2.2")
     document = ElementTree.SubElement(root, "Document")
-    ElementTree.SubElement(document, "name").text = part.place_map.directory.name
+    ElementTree.SubElement(document, "name").text = printable(part.place_map.directory.name)
     degrees = geodetic(part).tolist()
     for record, (latitude, longitude, _) in zip(records(part), degrees, strict=True):
         mark = ElementTree.SubElement(document, "Placemark")
-        ElementTree.SubElement(mark, "name").text = f"{record.id} {record.camera}"
-        ElementTree.SubElement(mark, "description").text = record.domain
+        ElementTree.SubElement(mark, "name").text = printable(f"{record.id} {record.camera}")
+        ElementTree.SubElement(mark, "description").text = printable(record.domain)
         point = ElementTree.SubElement(mark, "Point")
         ElementTree.SubElement(point, "coordinates").text = f"{longitude},{latitude}"
     ElementTree.indent(root)

@@ -20,6 +20,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from disam_ros.device import memory_mib, memory_peak_mib
+from disam_ros.files.printable import printable
 from disam_ros.nodes.rclpy_extra.waiting import steady_timer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -35,8 +36,7 @@ LONGEST = 500  # characters of a text: words of a message may be of any length
 
 def shorten(text: str) -> str:
     """Return a text in one line, control characters escaped; a long one loses its middle."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     if len(text) <= LONGEST:
         return text
     half = LONGEST // 2

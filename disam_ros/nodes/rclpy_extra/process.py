@@ -22,6 +22,7 @@ from rclpy.logging import get_logger
 
 from disam_ros.entry import heeded
 from disam_ros.errors import DisamError
+from disam_ros.files.printable import printable
 from disam_ros.nodes.rclpy_extra.starting import starting
 
 
@@ -33,7 +34,7 @@ class RosLogHandler(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = printable(self.format(record))
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:
@@ -130,7 +131,7 @@ class GuardedExecutor(InterruptibleExecutor):
 
 def describe(error: BaseException) -> str:
     """An error in one line, with its place in the code where it is none of this package's."""
-    text = str(error) or type(error).__name__
+    text = printable(str(error)) or type(error).__name__
     if isinstance(error, DisamError):
         return text
     last = traceback.extract_tb(error.__traceback__)[-1:]
@@ -167,7 +168,7 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except DisamError as error:
-        logger.fatal(str(error))
+        logger.fatal(printable(str(error)))
         return 1
     except rclpy_implementation.RCLError:
         if rclpy.ok():  # otherwise: shut down in the middle of a call

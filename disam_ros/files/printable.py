@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for a terminal: what a file or a message says shall not steer it."""
+
+from __future__ import annotations
+
+import logging
+
+
+def printable(text: str) -> str:
+    r"""Escapes control characters and bytes that are no text, as in `\x1b`; line breaks, too."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """Prints lines."""
+    print("\n".join(map(printable, text.split("\n"))))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records in one printable line each, but for tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats a record."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
