@@ -89,6 +89,7 @@ def add_commands(command: Callable[..., Parser]) -> None:
     add(prune, "--keep", text, number(0.0, 1.0), default=0.5)
     text = "outputs of disam evaluate with this map: images that were right answers go last"
     add(prune, "--used", text, nargs="+", default=[], metavar="EVALUATION")
+    add(prune, "--no-thumbnails", "leave out the pictures of the places", bool)
     add_output(prune, MAP, NEW_MAP)
 
     align = operation("align", align_command, "a map in another frame")
@@ -265,8 +266,14 @@ def prune_command(arguments: argparse.Namespace) -> None:
     uses = uses_of(place_map, frames, *RIGHT)
     rows = kept_rows(place_map, arguments.keep, uses)
     operation = {"operation": "prune", "keep": arguments.keep, "answers": int(uses.sum())}
-    part = Part(place_map, rows, mean_of=stood_for(place_map, rows))
-    new_map = assemble([part], arguments.output, operation, arguments.overwrite)
+    means = stood_for(place_map, rows) if len(rows) < len(place_map) else None
+    new_map = assemble(
+        [Part(place_map, rows, mean_of=means)],
+        arguments.output,
+        operation,
+        arguments.overwrite,
+        thumbnails=not arguments.no_thumbnails,
+    )
     used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
     say(f"{len(new_map)} of {len(place_map)} images{used} → {arguments.output}")
 

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PRIVACY = (
+    "the map keeps a picture of every place, and where and when it was taken: before you pass it "
+    "on, read docs/security.md#privacy (disam map prune --keep 1 --no-thumbnails)"
+)
+
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that build maps and localize images."""
@@ -106,6 +111,8 @@ def build_map_command(arguments: argparse.Namespace) -> None:
         logger.info("what is done of %s is kept: the same command resumes it", output)
         raise
     say(f"{_built(place_map)} → {arguments.output}")
+    if place_map.header.thumbnails:
+        logger.info(PRIVACY)
 
 
 def _built(place_map: PlaceMap) -> str:

@@ -153,7 +153,7 @@ def test_a_map_is_never_changed_in_place(root, capsys):
     before = files_of(root / "map")
     words = ["map", "crop", str(root / "map"), "--polygon", *LEFT, "--overwrite"]
     assert main([*words, "--output", str(root / "map")]) == 1
-    assert "never changed in place" in capsys.readouterr().err
+    assert "is read: choose an output outside" in capsys.readouterr().err
     assert files_of(root / "map") == before
 
 

@@ -114,12 +114,14 @@ def assemble(
     overwrite: bool = False,
     place: tuple[float | None, float | None] | None = None,
     map_frame: str = "",
+    thumbnails: bool = True,
 ) -> PlaceMap:
     """Write a map of the images of all parts, in this order, and open it.
 
     operation: entry of the history, a JSON object. overwrite: another map that is there. place:
     latitude and longitude [deg] of the new origin, map_frame: its frame; by default those of the
-    first part. Raises MapError for parts that do not fit each other, OutputError.
+    first part. thumbnails: keep them where all parts have them. Raises MapError for parts that do
+    not fit each other, OutputError.
     """
     output, first = Path(output), parts[0].place_map
     for part in parts:
@@ -139,7 +141,7 @@ def assemble(
         first.header,
         cameras=_cameras(parts),
         map_frame=map_frame or first.header.map_frame,
-        thumbnails=all(part.place_map.thumbnail_rows is not None for part in parts),
+        thumbnails=thumbnails and all(part.place_map.thumbnail_rows is not None for part in parts),
     )
     if place is not None:
         header = replace(header, latitude=place[0], longitude=place[1])
