@@ -64,6 +64,24 @@ def test_the_manifest_depends_on_the_packages_of_ros_that_are_imported_and_exami
     assert {n for n in used if n.endswith(("_msgs", "_srvs", "_interfaces", "launch_ros"))} <= ros
 
 
+def test_all_placeholders_are_in_the_list_of_what_the_owner_fills():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## What only the owner can fill") : text.index("## Commits")]
+    rows = [re.findall(r"`([^`]+)`", row) for row in section.splitlines() if row.startswith("| `")]
+    texts = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for pattern in ("*", "docs/*", ".github/**/*", "season_town/*")
+        for path in ROOT.glob(pattern)
+        if path.suffix in {".md", ".xml", ".py", ".cff", ".toml", ".yml", ".yaml", ".rst"}
+    }
+    del texts["CONTRIBUTING.md"]
+    assert len(rows) == 3
+    for placeholder, *files in rows:
+        named = {name for name in files if name != "SECURITY.md"}
+        assert named == {name for name, text in texts.items() if placeholder in text}, placeholder
+    assert [name for name, text in texts.items() if re.search(r"<this repository>", text)] == []
+
+
 def test_the_changelog_is_read_whole_by_the_tool_of_ros():
     reader = pytest.importorskip("catkin_pkg.changelog")
     text = (ROOT / "CHANGELOG.rst").read_text()
