@@ -172,7 +172,8 @@ class Tracker:
         order = np.argsort(-scores)
         lead = place_lead(scores[order], positions[rows[order]], reach)
         log_odds = place_log_odds(lead, self._calibration)
-        near = np.linalg.norm(positions - positions[rows[order[0]]], axis=1) < reach
+        away = positions - positions[rows[order[0]]]
+        near = np.einsum("nd,nd->n", away, away) < reach**2
         mapped = camera.rows != NONE
         return mapped & near[np.where(mapped, camera.rows, 0)], log_odds
 
