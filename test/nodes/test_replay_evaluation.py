@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bag played to the real localizer node in its own process: its answers, counted and recorded."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -237,6 +239,30 @@ def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, t
     assert len(told(record, "/localizer/answer")) == 3
     assert len(told(record, "/ground_truth/pose")) == 3
     assert len(told(record, IMAGES)) == 3
+
+
+@pytest.mark.slow
+def test_the_counts_of_an_interrupted_run_add_up(world, place_map, forked, monkeypatch):
+    """Counters of the node come once a second, long after the images that they count."""
+    asked = []
+
+    def interrupted(self, stamp):
+        asked.append(stamp)
+        if len(asked) > FLOOD // 2:
+            raise KeyboardInterrupt(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(AnswerRecorder, "count", interrupted)
+    source = open_images(world / "flood", "town")
+    what = (place_map, world / "model", world / "flood", source, "flood")
+    drive = replay_drive(*what, NodeOptions(1e6, "other", SINGLE))
+    assert drive.interrupted == signal.SIGTERM
+    run = drive.run
+    assert run["images sent"] == FLOOD // 2 and run["lost in transport"] >= 0
+    counted = ("answered", "unreadable", "failed", "dropped", "lost in transport")
+    assert sum(run[key] for key in counted) == FLOOD // 2, run
+    known = sum(answer.outcome != MISSING for answer in drive.answers)
+    assert known == run["answered"] + run["unreadable"] > 0
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from disam_ros.localization.answer import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR
+from disam_ros.nodes.rclpy_extra.process import undisturbed
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.domain import own_domain
@@ -159,13 +160,15 @@ def _play(
         try:
             with closing(player):
                 player.play()
-            drained = _drained(recorder, len(player.sent), before)
-            recorder.wait(watched(drained), DRAIN_TIMEOUT)
-            recorder.wait(lambda: _complete(recorder, before), SETTLE_TIMEOUT)
         except KeyboardInterrupt as end:
             interrupted = signal_of(end)
         except ExternalShutdownException:
             interrupted = int(signal.SIGINT)
+        if recorder.node.context.ok():
+            with undisturbed() if interrupted else nullcontext():  # the images sent are counted
+                drained = _drained(recorder, len(player.sent), before)
+                recorder.wait(watched(drained), SETTLE_TIMEOUT if interrupted else DRAIN_TIMEOUT)
+                recorder.wait(lambda: _complete(recorder, before), SETTLE_TIMEOUT)
     return NodeRun(
         poses=recorder.poses,
         diagnostics=recorder.diagnostics,
