@@ -9,6 +9,8 @@ SITE := build/docs_venv
 # A sourced ROS puts packages of another interpreter on PYTHONPATH, among them plugins of pytest.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH RMW_IMPLEMENTATION
 export PYTHONNOUSERSITE := 1
+# pip 25.1 and newer goes on with a download that a proxy cut off.
+export PIP_RESUME_RETRIES ?= 20
 # Bytecode in .venv, also where the environment wants none: the tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode

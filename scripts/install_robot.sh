@@ -50,6 +50,7 @@ touch .venv/COLCON_IGNORE # colcon looks for packages everywhere
 bin=$workspace/.venv/bin
 
 step "Packages from PyPI"
+export PIP_RESUME_RETRIES="${PIP_RESUME_RETRIES:-20}" # pip 25.1 and newer goes on with a download that a proxy cut off
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # NumPy stays the one that the compiled packages of ROS were built against.

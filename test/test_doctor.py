@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from disam_ros.cli import doctor, main
+from disam_ros.cli import doctor, machine, main
 from disam_ros.cli.doctor import BROKEN, MISSING, OK, OLD, PACKAGES, ROS_PACKAGES, Package, examine
 from disam_ros.device import has_cuda_driver
 
@@ -104,8 +104,8 @@ def test_missing_packages_of_ros_are_named_as_the_distribution_has_them(monkeypa
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     assert main(["doctor"]) == 1
     shown = capsys.readouterr().out
-    assert "sudo apt install ros-jazzy-rclpy ros-jazzy-visualization-msgs\n" in shown
-    assert "sudo apt install ros-jazzy-tf2-ros-py\n" in shown
+    assert "apt install ros-jazzy-rclpy ros-jazzy-visualization-msgs" in shown
+    assert "apt install ros-jazzy-tf2-ros-py" in shown
 
 
 @pytest.mark.parametrize(("gone", "pip"), [("rclpy", True), ("tf2_ros", False)])
@@ -118,6 +118,68 @@ def test_what_pip_cannot_bring_is_not_asked_of_it(monkeypatch, tmp_path, capsys,
     main(["doctor"])
     advice = capsys.readouterr().out.splitlines()[-1]
     assert "install ROS 2" in advice and ("disam_ros[ros]" in advice) == pip
+
+
+@pytest.mark.parametrize(
+    ("user", "sudo", "command"),
+    [
+        (0, None, "apt install ros-jazzy-rclpy"),
+        (1000, "/usr/bin/sudo", "sudo apt install ros-jazzy-rclpy"),
+        (1000, None, "ask who administers this machine, as sudo is not there: apt install ros-"),
+    ],
+)
+def test_debs_are_asked_for_as_this_user_may(monkeypatch, user, sudo, command):
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr("shutil.which", lambda _: sudo)
+    assert machine.apt_command(["ros-jazzy-rclpy"]).startswith(command)
+
+
+def test_half_an_install_is_done_again(monkeypatch, capsys):
+    monkeypatch.setattr(
+        doctor,
+        "examine",
+        lambda p: doctor.Finding(p, BROKEN if p.module == "scipy" else OK, "needs scipy._lib"),
+    )
+    assert main(["doctor"]) == 1
+    assert "install --force-reinstall --no-deps 'scipy>=1.11'" in capsys.readouterr().out
+
+
+def test_an_environment_of_another_python_is_told_how_to_be_made_anew(tmp_path):
+    (tmp_path / "lib/python3.10/site-packages").mkdir(parents=True)
+    assert machine.environment_of_another_python(tmp_path, (3, 12)) == ""  # of the system
+    (tmp_path / "pyvenv.cfg").touch()
+    said = machine.environment_of_another_python(tmp_path, (3, 12))
+    assert "made by python3.10, and this is python3.12: make it anew, python3 -m venv " in said
+    assert machine.environment_of_another_python(tmp_path, (3, 10)) == ""
+
+
+def test_a_ros_of_another_python_is_told_how_to_be_used(tmp_path):
+    (tmp_path / "lib/python3.12/site-packages/rclpy").mkdir(parents=True)
+    said = machine.ros_of_another_python([tmp_path / "other", tmp_path], (3, 11))
+    assert "is built for python3.12, and this is python3.11" in said
+    assert "python3.12 -m venv --clear --system-site-packages .venv" in said
+    assert machine.ros_of_another_python([tmp_path], (3, 12)) == ""
+
+
+def test_torch_without_what_writes_onnx_files_is_told_what_it_lacks():
+    assert "install 'onnxscript>=0.5'" in machine.torch_without_onnx({"torch", "onnx"})
+    assert machine.torch_without_onnx({"torch", "onnx", "onnxscript"}) == ""
+    assert machine.torch_without_onnx({"onnx"}) == ""
+
+
+def test_a_proxy_is_named_without_its_password():
+    said = machine.proxy({"https_proxy": "http://me:secret@proxy.lab:3128"})
+    assert "proxy.lab" in said and "--resume-retries" in said and "secret" not in said
+    assert machine.proxy({"http_proxy": ""}) == ""
+
+
+def test_a_machine_without_multicast_or_ipv6_is_told_what_that_costs(monkeypatch, capsys):
+    monkeypatch.setattr(machine, "multicast", lambda: "No such device")
+    monkeypatch.setattr(machine, "ipv6", lambda: "Address family not supported by protocol")
+    main(["doctor"])
+    shown = capsys.readouterr().out
+    assert re.search(r"^missing \(optional\) +multicast +No such device; nodes do not", shown, re.M)
+    assert re.search(r"^missing \(optional\) +IPv6 +Address family .* --host ::$", shown, re.M)
 
 
 def test_the_state_is_printed_as_json(capsys):

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from disam_ros.cli import machine
 from disam_ros.cli.arguments import add, add_shared, number
 from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.device import has_cuda_driver
@@ -78,6 +79,10 @@ ROS_PACKAGES = (
     Package("launch_ros", "", "ros2 launch", required=False),
 )
 NO_WHEEL = {"tf2_msgs", "tf2_ros", "launch_ros"}  # an installed ROS 2 alone brings these
+NO_MULTICAST = (
+    "nodes do not find each other: ip link set lo multicast on, or use a discovery server; "
+    "between processes of this machine ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST may do"
+)
 PIP_ROS = ", or pip install 'disam_ros[ros]'"
 
 _DEBIAN = {"tf2_ros": "tf2-ros-py"}  # packages that are not called as their module
@@ -129,6 +134,9 @@ def doctor_command(arguments: argparse.Namespace) -> int:
             "complete": not status,
             "packages": [asdict(f.package) | _state(f.state, f.detail) for f in findings],
             "middleware": _state(dds[0], dds[2]),
+            "multicast": _state(*_of_network(machine.multicast())),
+            "ipv6": _state(*_of_network(machine.ipv6())),
+            "hindrances": machine.hindrances(incomplete=bool(faults)),
             "models": {name: str(path) for name, path in models.items()},
         }
         print(json.dumps(report, indent=1))
@@ -142,8 +150,24 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         _print(OK, f"model {name}", str(path))
     if not models:
         _print(MISSING, "models", "none came with this installation: name a model by its path")
-    say(f"\n{_advice(findings)}")
+    for name, fault, use in (
+        ("multicast", machine.multicast(), NO_MULTICAST),
+        ("IPv6", machine.ipv6(), "for disam view --host ::"),
+    ):
+        state, detail = _of_network(fault)
+        _print(
+            f"{state} (optional)" if fault else state,
+            name,
+            "; ".join(filter(None, (detail, use * bool(fault)))),
+        )
+    lines = [*machine.hindrances(incomplete=bool(faults)), _advice(findings)]
+    say("\n" + "\n".join(lines))
     return status
+
+
+def _of_network(fault: str) -> tuple[str, str]:
+    """Returns state and detail of something that the network has or lacks."""
+    return (MISSING, fault) if fault else (OK, "")
 
 
 def _state(state: str, detail: str) -> dict[str, str]:
@@ -246,16 +270,21 @@ def _advice(findings: list[Finding]) -> str:
     lines = []
     for required, title in ((True, "Needed"), (False, "Useful")):
         faults = [f for f in findings if f.state != OK and f.package.required == required]
-        pip = [f.package.requirement for f in faults if f.package.requirement]
+        pip = [f for f in faults if f.package.requirement]
+        broken = [f.package.requirement for f in pip if f.state == BROKEN]
+        others = [f.package.requirement for f in pip if f.state != BROKEN]
         ros = [finding for finding in faults if not finding.package.requirement]
         commands = [_ros_command(ros)] if ros else []
-        if pip:
-            commands.append(shlex.join([sys.executable, "-m", "pip", "install", *pip]))
+        install = [sys.executable, "-m", "pip", "install"]
+        if others:
+            commands.append(shlex.join([*install, *others]))
+        if broken:  # half an install counts as there for pip
+            commands.append(shlex.join([*install, "--force-reinstall", "--no-deps", *broken]))
         lines += [f"{title}: {command}" for command in commands]
     if any(" pip " in line for line in lines) and _managed():
         lines.append(
             "The system manages this Python and refuses pip: make a virtual environment with "
-            "scripts/install_robot.sh"
+            f"scripts/install_robot.sh, or {machine.environment_command()}, and use its python"
         )
     return "\n".join(lines) or "All is installed."
 
@@ -264,7 +293,8 @@ def _ros_command(findings: list[Finding]) -> str:
     """Returns the command that installs packages of ROS."""
     names = [_DEBIAN.get(f.package.module, f.package.module.replace("_", "-")) for f in findings]
     if distribution := os.environ.get("ROS_DISTRO"):
-        return f"sudo apt install {' '.join(f'ros-{distribution}-{name}' for name in names)}"
+        command = machine.apt_command([f"ros-{distribution}-{name}" for name in names])
+        return command + (PIP_ROS if command.startswith("ask") else "")
     setups = sorted(Path("/opt/ros").glob("*/setup.bash"))
     if setups:
         return f". {setups[-1]}"
