@@ -24,7 +24,7 @@ CORE := $(addprefix test/,domains features mapping models localization slam eval
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo view check test test-launch docs soak bench bench-accuracy bench-gpu lint types core
+.PHONY: help install demo view check test test-launch docs soak bench bench-accuracy bench-gpu lint types core fuzz
 help:
 	@echo "make install         .venv with everything that development needs"
 	@echo "make demo            a map, the real node, two drives, a picture; installs only what that needs"
@@ -33,6 +33,7 @@ help:
 	@echo "make test            lint and all tests"
 	@echo "make test-launch     launch files with the ros2 launch of an installed ROS 2"
 	@echo "make docs            this documentation as a site: build/site/index.html"
+	@echo "make fuzz            damaged files of every kind, FUZZ=30 times as many as the tests draw"
 	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
 	@echo "make bench-accuracy  docs/accuracy.md"
@@ -85,6 +86,9 @@ $(SITE)/installed: pyproject.toml constraints.txt
 	$(PIP) --upgrade 'pip>=25.1'
 	$(PIP) --group docs
 	touch $@
+
+fuzz: install
+	FUZZ=$(or $(FUZZ),30) $(PYTEST) test/faults/test_fuzz.py test/faults/test_fuzz_readers.py
 
 soak: install
 	$(BIN)/python -m benchmark.reliability kills disks

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.errors import DatasetError
+from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS
@@ -45,7 +45,10 @@ def pose_of_matrix(where: str, rows: NDArray[np.float64]) -> Transform:
     rotation = rows[:, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
         raise DatasetError(f"{where}: expected a rotation matrix, got {rotation.tolist()}")
-    return Transform.from_rotation(rows[:, 3], rotation)
+    try:
+        return Transform.from_rotation(rows[:, 3], rotation)
+    except GeometryError as error:
+        raise DatasetError(f"{where}: {error}") from error
 
 
 def nanoseconds(where: str, seconds: str) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -13,10 +14,12 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from disam_ros.errors import DisamError
+from disam_ros.errors import DisamError, GeometryError
 from disam_ros.files.checking import check_entries
 
 MAX_BYTES = 1 << 26  # of a file that is read at once
+# What values that no file of a kind holds raise in Python and its libraries.
+DAMAGE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, struct.error)
 MAX_LINE = 1 << 20  # characters of a line of a table
 
 
@@ -29,6 +32,21 @@ def reading(path: Path, error: type[DisamError]) -> Iterator[None]:
         advice = "; let this user read it" if isinstance(fault, PermissionError) else ""
         reason = f"{fault.strerror or fault}{advice}"
         raise error(f"{fault.filename or path} cannot be read: {reason}") from fault
+
+
+@contextmanager
+def parsing(path: Path, error: type[DisamError]) -> Iterator[None]:
+    """Turn what Python raises for the values of a damaged file into `error`, naming the file.
+
+    It is the boundary of a reader, which names the line itself of what it checks.
+    """
+    with reading(path, error):
+        try:
+            yield
+        except (GeometryError, *DAMAGE) as fault:
+            raise error(
+                f"{path} is malformed: {str(fault) or type(fault).__name__:.300}"
+            ) from fault
 
 
 def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) -> bytes:

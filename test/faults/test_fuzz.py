@@ -13,10 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.data import texture
 from support.faults import jpeg_of_scans, limited_pixels, png_of, webp_of, write_world
+from support.fuzz import damaged, few, read_or_refuse
 
 from disam_ros import image
 from disam_ros.datasets.aerial.tiles import TileSet
@@ -45,13 +46,6 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 
 SECOND = 10**9
-few = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,  # the same in every run
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 SMALL = cv2.cvtColor(texture(0, 9, 11), cv2.COLOR_RGB2BGR)
 IMAGES = [
     encode_jpeg(texture(0, 9, 11)),
@@ -70,18 +64,6 @@ values = st.recursive(
 )
 
 
-@st.composite
-def damaged(draw: Callable[..., Any], whole: bytes) -> bytes:
-    """Bytes of which some are changed, cut off or appended."""
-    data = bytearray(whole)
-    for _ in range(draw(st.integers(0, 4))):
-        at = draw(st.integers(0, len(data) - 1))
-        new = draw(st.binary(min_size=1, max_size=4))
-        data[at : at + len(new)] = new
-    end = draw(st.sampled_from([len(data), len(data), draw(st.integers(0, len(data)))]))
-    return bytes(data[:end]) + draw(st.sampled_from([b"", b"", b"\0" * 100, b"\xff" * 100]))
-
-
 def replaced(draw: Callable[..., Any], tree: Any) -> Any:
     """A JSON value of which one part is another or missing."""
     if isinstance(tree, dict) and tree and draw(st.integers(0, 4)):
@@ -96,14 +78,6 @@ def replaced(draw: Callable[..., Any], tree: Any) -> Any:
 
 def table(path: Path) -> RecordTable:
     return RecordTable(HeldFile(path, DatasetError))
-
-
-def read_or_refuse(read: Callable[[], object]) -> None:
-    """Reads, or raises an error of the package that says something."""
-    try:
-        read()
-    except DisamError as error:
-        assert str(error)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -121,7 +95,7 @@ def sound(tmp_path_factory):
 
 
 @given(st.data())
-@few
+@few(60)
 def test_damaged_images_are_decoded_or_refused(data):
     result = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
     read_or_refuse(lambda: decode(result))
@@ -129,13 +103,13 @@ def test_damaged_images_are_decoded_or_refused(data):
 
 @given(st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"]), st.binary())
 @example(b"\xff\xd8", b"\xff\xc0\0\0")
-@few
+@few(60)
 def test_any_bytes_after_a_signature_are_refused(start, rest):
     read_or_refuse(lambda: decode(start + rest))
 
 
 @given(st.data())
-@few
+@few(60)
 def test_a_size_in_a_header_is_that_of_the_decoded_image(data):
     """The header that is read is the one that the decoder reads, whatever was damaged."""
     result = data.draw(damaged(data.draw(st.sampled_from(IMAGES))))
@@ -148,7 +122,7 @@ def test_a_size_in_a_header_is_that_of_the_decoded_image(data):
 
 
 @given(damaged(DEPTH), st.floats())
-@few
+@few(60)
 def test_damaged_depth_maps_are_decoded_or_refused(found, unit):
     read_or_refuse(lambda: decode_depth(found, unit))
 
@@ -166,7 +140,7 @@ images = st.builds(
 
 
 @given(images, st.booleans())
-@settings(few, max_examples=300)
+@few(300)
 def test_messages_of_any_fields_are_converted_or_refused(message, fits):
     if fits:
         message.data = bytes(min(message.height * message.step, 10**4))
@@ -185,7 +159,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", HEADERS)
 @given(data=st.data())
-@few
+@few(60)
 def test_a_header_with_any_value_in_any_place_is_read_or_refused(name, sound, data):
     path = sound / name
     whole = path.read_bytes()
@@ -213,7 +187,7 @@ def read_all(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 @given(data=st.data())
-@settings(few, max_examples=25)
+@few(25)
 def test_a_damaged_file_is_read_or_refused(name, sound, data):
     path = sound / name
     whole = path.read_bytes()
@@ -225,7 +199,7 @@ def test_a_damaged_file_is_read_or_refused(name, sound, data):
 
 
 @given(data=st.data())
-@settings(few, max_examples=25)
+@few(25)
 def test_damaged_weights_with_a_right_checksum_are_read_or_refused(sound, data):
     """Of a header of safetensors, and of weights."""
     from disam_ros.files.writing import file_sha256
@@ -248,7 +222,7 @@ cells = st.text(max_size=8) | numbers.map(str) | st.sampled_from(["", "nan", "1"
 
 @pytest.mark.parametrize("columns", [IMAGE_COLUMNS, ODOM_COLUMNS])
 @given(data=st.data())
-@few
+@few(60)
 def test_tables_of_any_cells_are_read_or_refused(columns, tmp_path, data):
     rows = data.draw(st.lists(st.lists(cells, max_size=len(columns) + 1), max_size=4))
     text = "\n".join([",".join(columns), *(",".join(row) for row in rows), ""])
@@ -276,7 +250,7 @@ def drive(request, tmp_path_factory) -> Path:
 
 
 @given(data=st.data())
-@settings(few, max_examples=15)
+@few(15)
 def test_a_damaged_bag_is_read_or_refused(drive, tmp_path, data):
     bag = tmp_path / "bag"
     shutil.rmtree(bag, ignore_errors=True)
@@ -308,7 +282,7 @@ def opened(drive):
 
 @pytest.mark.parametrize("topic", CONVERSIONS)
 @given(data=st.data())
-@few
+@few(60)
 def test_a_damaged_message_is_converted_or_refused(topic, opened, data):
     reader, recorded = opened
     raw = recorded[topic]._replace(data=data.draw(damaged(bytes(recorded[topic].data))))
@@ -325,7 +299,7 @@ TOPICS = {
 
 
 @given(data=st.data())
-@settings(few, max_examples=12)
+@few(12)
 def test_a_bag_with_damaged_messages_is_read_or_refused(tmp_path, data):
     shutil.rmtree(tmp_path / "bag", ignore_errors=True)
     topic = data.draw(st.sampled_from(sorted(TOPICS)))

@@ -5,45 +5,19 @@ number."""
 from __future__ import annotations
 
 import sqlite3
-import struct
-import zlib
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from support.data import texture
+from support.rtabmap import MODEL, save_rtabmap
 
 from disam_ros.datasets.formats.rtabmap import Rtabmap
 from disam_ros.errors import DatasetError, ImageError
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS {} FROM n"
-ONE = (1, 1.7e9)
-MODEL = struct.pack("<11i", 0, 21, 4, 0, 64, 48, 0, 0, 0, 0, 0)  # a camera without intrinsics
-PICTURE = cv2.imencode(".png", texture(0, 48, 64))[1].tobytes()
-
-
-def packed(values: np.ndarray, kind: int) -> bytes:
-    return zlib.compress(values.tobytes()) + struct.pack("<3i", 1, values.size, kind)
-
-
-def database(path: Path) -> Path:
-    """A database of one node with an image of a camera without intrinsics."""
-    with sqlite3.connect(path) as made:
-        made.execute("CREATE TABLE Node (id INTEGER, stamp FLOAT)")
-        made.execute("CREATE TABLE Data (id INTEGER, image BLOB, calibration BLOB)")
-        made.execute("CREATE TABLE Admin (version TEXT, opt_ids BLOB, opt_poses BLOB)")
-        made.execute("INSERT INTO Node VALUES (?, ?)", ONE)
-        made.execute("INSERT INTO Data VALUES (1, ?, ?)", (PICTURE, MODEL))
-        pose = np.eye(3, 4, dtype="<f4").ravel()
-        blobs = packed(np.array([1], "<i4"), 4), packed(pose, 5)
-        made.execute("INSERT INTO Admin VALUES ('0.21.4', ?, ?)", blobs)
-    made.close()
-    return path
 
 
 def changed(path: Path, *statements: str) -> Path:
-    with sqlite3.connect(database(path)) as made:
+    with sqlite3.connect(save_rtabmap(path)) as made:
         for statement in statements:
             made.execute(statement)
     made.close()
@@ -96,7 +70,7 @@ def test_a_hostile_database_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("value", ["7", "'text'", "NULL"])
 def test_an_image_that_is_replaced_while_it_is_read_is_left_out(value, tmp_path):
-    path = database(tmp_path / "rtabmap.db")
+    path = save_rtabmap(tmp_path / "rtabmap.db")
     drive = Rtabmap("day").read(path)
     assert drive.pixels(drive.images[0]).shape == (48, 64, 3)
     with sqlite3.connect(path) as made:

@@ -121,7 +121,7 @@ def read_info_file(path: Path | str) -> Any:
     for name in MATRICES:
         entry = values.get(name) if isinstance(values, dict) else None
         numbers = entry.get("data", []) if isinstance(entry, dict) else []
-        is_row = all(isinstance(number, int | float) for number in numbers)
+        is_row = isinstance(numbers, list) and all(isinstance(n, int | float) for n in numbers)
         if not is_row or (name == "camera_matrix" and len(numbers) != 9):
             raise BagError(
                 f"{path}: expected a calibration as camera_calibration writes it, with "

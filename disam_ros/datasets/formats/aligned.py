@@ -33,14 +33,14 @@ class Aligned(Format):
     TITLE: ClassVar = "a folder per condition; image i shows place i"
     intrinsics: tuple[float, ...] = intrinsics_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images in the order of the numbers in their names.
 
         Image i gets the stamp i seconds, which counts as an unknown clock, and a pose i metres
         along the map's x axis, looking along it: an index in metres, not a measured place. Raises
         DatasetError, also where folders hold different numbers of images.
         """
-        directory = Path(path)
+        directory = path
         if not directory.is_dir():
             raise DatasetError(
                 f"{directory} not found: expected a folder with a folder per condition"

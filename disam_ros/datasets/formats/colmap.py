@@ -91,13 +91,15 @@ class Colmap(Format):
     scale: float = scale_setting()
     georegister: bool = georegister_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images in the order of their stamps. Raises DatasetError."""
-        directory = Path(path)
+        directory = path
         folder = _model_folder(directory, self.model)
         cameras, registered = read_model(folder)
         if unknown := {item.camera for item in registered} - set(cameras):
-            raise DatasetError(f"the images are of camera {min(unknown)}, which cameras lacks")
+            raise DatasetError(
+                f"{folder}: images are of camera {min(unknown)}, which cameras lacks"
+            )
         images = directory / self.images
         shots = [
             Shot(item.name, images / item.name, cameras[item.camera], item.world_from_camera)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.files.reading import parsing
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.settings import REQUIRED, setting
 
@@ -65,9 +66,14 @@ class Format(ABC):
 
     TITLE: ClassVar[str]  # what the format is, for the help
 
-    @abstractmethod
     def read(self, path: Path | str) -> ForeignDataset:
         """Read a data set. Raises DatasetError."""
+        with parsing(Path(path), DatasetError):
+            return self._read(Path(path))
+
+    @abstractmethod
+    def _read(self, path: Path) -> ForeignDataset:
+        """Read the data set in a folder or a file. Raises DatasetError."""
 
 
 def domain_setting() -> Any:

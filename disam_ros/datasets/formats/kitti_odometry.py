@@ -28,10 +28,9 @@ from disam_ros.datasets.formats.foreign import (
     domain_setting,
     image_files,
 )
-from disam_ros.datasets.text_rows import pose_of_matrix, text_rows, to_floats
-from disam_ros.errors import DatasetError
+from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
+from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.pose_buffer import NANOSECONDS
 from disam_ros.settings import REQUIRED, setting
 
 CAMERA = "front"
@@ -51,28 +50,31 @@ class KittiOdometry(Format):
     domain: str = domain_setting()
     camera: int = setting(2, "number of the camera; 2: left colour", minimum=0, maximum=3)
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images; those of the sequences 11 to 21 have no poses. Raises DatasetError."""
-        directory = Path(path)
+        directory = path
         folder = directory / "sequences" / self.sequence
         if not folder.is_dir():
             names = sorted(folder.name for folder in directory.glob("sequences/*"))
             raise DatasetError(f"{folder} not found; {directory} holds the sequences {names}")
         files = image_files(folder / f"image_{self.camera}")
         k, zero_from_camera = _read_calibration(folder / "calib.txt", self.camera)
-        times = [to_floats(*row, "seconds")[0] for row in text_rows(folder / "times.txt")]
+        times = [
+            nanoseconds(where, " ".join(fields))
+            for where, fields in text_rows(folder / "times.txt")
+        ]
         poses = _read_poses(directory / "poses" / f"{self.sequence}.txt")
         if poses and len(poses) != len(times):
             raise DatasetError(f"{folder}: times.txt has {len(times)} rows, the poses {len(poses)}")
         images = []
         for file in files:
-            if not file.stem.isdigit() or int(file.stem) >= len(times):
+            if not file.stem.isdecimal() or int(file.stem) >= len(times):
                 raise DatasetError(
                     f"{file}: expected a frame number below {len(times)}, the rows of times.txt"
                 )
             number = int(file.stem)
             pose = LOOKS_AHEAD @ poses[number] @ zero_from_camera if poses else None
-            stamp_ns, source = round(times[number] * NANOSECONDS), file.relative_to(directory)
+            stamp_ns, source = times[number], file.relative_to(directory)
             images.append(ForeignImage(stamp_ns, CAMERA, self.domain, source.as_posix(), pose))
         height, width = image.read_size(files[0])
         fx, fy, cx, cy = k[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
@@ -91,8 +93,11 @@ def _read_calibration(path: Path, number: int) -> tuple[NDArray[np.float64], Tra
             k = projection[:, :3]
             if not min(k[0, 0], k[1, 1]) > 0:
                 raise DatasetError(f"{where}: expected focal lengths above 0, got {k.tolist()}")
-            origin = np.asarray(np.linalg.solve(k, projection[:, 3]), np.float64)
-            return k, Transform.from_rotation(origin, np.eye(3)).inverse()
+            try:
+                origin = np.asarray(np.linalg.solve(k, projection[:, 3]), np.float64)
+                return k, Transform.from_rotation(origin, np.eye(3)).inverse()
+            except (np.linalg.LinAlgError, GeometryError) as error:
+                raise DatasetError(f"{where}: expected a camera's matrix: {error}") from error
     raise DatasetError(f"{path} has no line P{number}: with 12 numbers")
 
 

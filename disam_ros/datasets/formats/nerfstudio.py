@@ -69,12 +69,12 @@ class Nerfstudio(Format):
     scale: float = scale_setting()
     georegister: bool = georegister_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the frames in the order of their stamps. path: the file, or its folder.
 
         Raises DatasetError.
         """
-        file = _file(Path(path))
+        file = _file(path)
         data = parse_json(read_bytes(file, DatasetError), str(file), DatasetError)
         common = check_entries(data, {**KINDS, "frames": list[Any]}, str(file), DatasetError)
         shots = []

@@ -9,6 +9,7 @@ CMU-Seasons and RobotCar-Seasons data sets). Points follow, which are not read.
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -25,10 +26,10 @@ def read_nvm(path: Path) -> dict[str, Transform]:
     rows = text_rows(path)
     _, header = next(rows, ("", [""]))
     _, count = next(rows, ("", [""]))
-    if header[0] != "NVM_V3" or not count[0].isdigit():
+    if header[0] != "NVM_V3" or not re.fullmatch("[0-9]{1,9}", count[0]):
         raise DatasetError(
             f"{path} is no NVM model: expected 'NVM_V3' and the number of cameras, got "
-            f"'{' '.join(header)}' and '{' '.join(count)}'"
+            f"'{' '.join(header):.40}' and '{' '.join(count):.40}'"
         )
     poses = {}
     for where, (name, *fields) in islice(rows, int(count[0])):

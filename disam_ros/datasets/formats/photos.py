@@ -46,13 +46,13 @@ class Photos(Format):
     domain: str = domain_setting()
     intrinsics: tuple[float, ...] = intrinsics_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the photos; those without a place have no pose.
 
         They look where GPSImgDirection says if each has it, else where the camera moves. Altitudes
         are not used: phones' are tens of metres off. Raises DatasetError.
         """
-        directory = Path(path)
+        directory = path
         files = image_files(directory)
         exifs = [read_exif(file) for file in tqdm(files, desc="EXIF", unit="img")]
         stamps = stamps_of(files, exifs)

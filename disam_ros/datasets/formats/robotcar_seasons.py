@@ -54,12 +54,12 @@ class RobotcarSeasons(Format):
 
     TITLE: ClassVar = "RobotCar-Seasons, all conditions that are unpacked"
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images. The domain of a condition is its name with _ for - after `robotcar_`.
 
         Raises DatasetError.
         """
-        directory = Path(path)
+        directory = path
         conditions = [name for name in CONDITIONS if (directory / "images" / name).is_dir()]
         if not conditions:
             raise DatasetError(

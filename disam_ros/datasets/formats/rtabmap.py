@@ -54,12 +54,11 @@ class Rtabmap(Format):
     TITLE: ClassVar = "a database of rtabmap with its optimized poses"
     domain: str = domain_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images; without a pose where the graph that was optimized last lacks the node.
 
         Raises DatasetError.
         """
-        path = Path(path)
         if not path.is_file():
             raise DatasetError(
                 f"{path} not found: expected a database of rtabmap, such as rtabmap.db"

@@ -36,6 +36,7 @@ from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
 from disam_ros.settings import setting
 
 CAMERA = "front"
+CALIBRATION = "calibration.txt"
 INTRINSICS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
 
 
@@ -54,9 +55,9 @@ class Tum(Format):
     intrinsics: tuple[float, ...] = intrinsics_setting("calibration.txt")
     max_gap: float = gap_setting()
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the images. Raises DatasetError."""
-        directory = Path(path)
+        directory = path
         listing = self.images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb")
         chosen = directory / listing
         files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)
@@ -79,9 +80,10 @@ class Tum(Format):
             )
         height, width = image.read_size(directory / images[0].source)
         numbers = self.intrinsics or _calibration(directory)
+        what = "intrinsics" if self.intrinsics else str(directory / CALIBRATION)
         info = DatasetInfo(
             directory.resolve().name,
-            {CAMERA: pinhole((width, height), numbers, "intrinsics")},
+            {CAMERA: pinhole((width, height), numbers, what)},
             origin=f"TUM {self.trajectory}",
         )
         return ForeignDataset(directory, info, images)
@@ -106,7 +108,7 @@ def _named_by_stamp(folder: Path) -> dict[int, Path]:
 
 def _calibration(directory: Path) -> Sequence[float]:
     """Read the intrinsics. Raises DatasetError."""
-    path = directory / "calibration.txt"
+    path = directory / CALIBRATION
     if not path.is_file():
         raise DatasetError(f"{path} not found: give the intrinsics with --intrinsics fx fy cx cy")
     fields = [field for _, row in text_rows(path) for field in row]

@@ -65,9 +65,8 @@ class Video(Format):
         0.0, "distance between two frames that are kept [m]; 0: all", minimum=0.0, maximum=1e6
     )
 
-    def read(self, path: Path | str) -> ForeignDataset:
+    def _read(self, path: Path) -> ForeignDataset:
         """Read the frames; those without a pose are left out. Raises DatasetError."""
-        path = Path(path)
         video = VideoFile(path)
         first_ns = _start(path, self.start, video.created)
         of_camera = self.trajectory_frame == "camera"

@@ -25,7 +25,7 @@ from disam_ros.datasets.trajectories.rtklib import read_solution
 from disam_ros.datasets.trajectories.text import EXPECTED, read_rows
 from disam_ros.datasets.trajectories.trajectory import Trajectory
 from disam_ros.errors import DatasetError
-from disam_ros.files.reading import read_lines
+from disam_ros.files.reading import parsing, read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.plausibility import without_strays
 from disam_ros.pose_buffer import sort_by_stamp
@@ -39,7 +39,12 @@ def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajector
     origin: of the map frame of a file of latitude and longitude; None: its first row. Without a
     heading, the vehicle faces where it drives. Raises DatasetError.
     """
-    path, place = Path(path), None
+    with parsing(Path(path), DatasetError):
+        return _read(Path(path), origin)
+
+
+def _read(path: Path, origin: Origin | None) -> Trajectory:
+    place = None
     _require_no_dump(path)
     first = next((line for line in read_lines(path, DatasetError) if line.strip()), "")
     if columns_of(first) is not None or first.lstrip().startswith("#") or not is_header(first):
@@ -53,8 +58,6 @@ def read_trajectory(path: Path | str, origin: Origin | None = None) -> Trajector
     track, text = without_strays(sort_by_stamp(stamps, poses))
     if text:
         logger.warning("%s: %s", path, text)
-    if len(track.stamps) < 2:
-        raise DatasetError(f"{path}: {text}; expected {EXPECTED}")
     return Trajectory(*track, place)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from disam_ros.datasets.text_rows import to_floats
 from disam_ros.datasets.trajectories.geodetic import GeodeticPoses, local_poses
 from disam_ros.errors import DatasetError
+from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.pose_buffer import NANOSECONDS
@@ -108,10 +109,13 @@ def _utc(where: str, day: str, second: str, system: str) -> int:
             whole, part = int(midnight) + 3600 * int(hours) + 60 * int(minutes), Decimal(seconds)
         else:
             whole, part = GPS_EPOCH + WEEK * int(day), Decimal(second)
+        if not 0 <= part < WEEK + 1 or not 0 <= whole < MAX_WHOLE // NANOSECONDS - WEEK:
+            raise ValueError
         stamp_ns = whole * NANOSECONDS + int(part * NANOSECONDS)
     except (ValueError, ArithmeticError) as error:
         raise DatasetError(
-            f"{where}: expected YYYY/MM/DD hh:mm:ss or week and seconds, got '{day} {second}'"
+            f"{where}: expected YYYY/MM/DD hh:mm:ss or week and seconds, got "
+            f"'{day:.40} {second:.40}'"
         ) from error
     if system == "UTC":
         return stamp_ns

@@ -117,7 +117,8 @@ def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
             (int(row["stamp_ns"]), float(row["latitude"]), float(row["longitude"]))
             for row in csv.DictReader(read_lines(path, MapError))
         ]
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        stamps = np.array([row[0] for row in rows], np.int64)
+    except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise MapError(f"{path} is malformed ({error}): {expected}") from error
     fixes = [row for row in rows if np.isfinite(row[1:]).all() and any(row[1:])]
     if not fixes:

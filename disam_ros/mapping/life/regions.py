@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import MapError
-from disam_ros.files.reading import parse_json, read_bytes
-from disam_ros.geodesy import Origin
+from disam_ros.files.reading import parse_json, parsing, read_bytes
+from disam_ros.geodesy import Origin, require_place
 from disam_ros.mapping.place_map import PlaceMap
 
 Ring = NDArray[np.float64]  # corners [n, 2]
@@ -62,13 +62,15 @@ def read_geojson(path: Path, place_map: PlaceMap) -> list[Ring]:
     origin = origin_of(place_map)
     values = parse_json(read_bytes(path, MapError), str(path), MapError)
     rings = []
-    for degrees in _outer_rings(values):
-        try:
-            corners = np.array([corner[:2] for corner in degrees], np.float64)
+    with parsing(path, MapError):
+        for degrees in _outer_rings(values):
+            corners = np.array([corner[:2] for corner in degrees], np.float64).reshape(-1, 2)
+            for longitude, latitude in corners:
+                require_place(latitude, longitude, str(path), MapError)
+            if len(corners) < 3:
+                raise MapError(f"{path}: a polygon has {len(corners)} corners, expected 3 or more")
             enu = [origin.to_enu(latitude, longitude)[:2] for longitude, latitude in corners]
-        except (TypeError, ValueError, IndexError) as error:
-            raise MapError(f"{path}: expected longitude and latitude, got {error}") from error
-        rings.append(np.array(enu))
+            rings.append(np.array(enu))
     if not rings:
         raise MapError(f"{path} holds no Polygon or MultiPolygon: draw one, as on geojson.io")
     return rings

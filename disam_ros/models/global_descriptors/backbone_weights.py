@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from disam_ros.errors import ModelError
+from disam_ros.files.reading import parsing
 from disam_ros.models import mobile
 from disam_ros.models.global_descriptors.backbones import build_backbone
 from disam_ros.models.global_descriptors.config import GlobalConfig
@@ -32,7 +33,8 @@ def read_backbone_weights(
     of several. Raises ModelError for a file that cannot be read or is of another architecture.
     """
     path = Path(path)
-    weights = _read(path, config.backbone)
+    with parsing(path, ModelError):
+        weights = _read(path, config.backbone)
     if config.backbone in ("mobile", "disam") and path.suffix == ".safetensors":
         weights = _of_one_domain(weights, path, branch)
     elif config.backbone == "resnet18":
