@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from disam_ros.camera import Camera
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import PosedImage
+from disam_ros.device import CPU
 from disam_ros.errors import MapError
 from disam_ros.features.detection import DESCRIPTOR_BYTES, unit_vectors
 from disam_ros.features.keypoints import Keypoints
@@ -29,6 +30,7 @@ from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_d
 from disam_ros.geometry import Transform
 from disam_ros.mapping.rows import RowFile
 from disam_ros.mapping.spacing import MAX_STEP
+from disam_ros.models.cuda.fallback import leave_device
 
 logger = logging.getLogger(__name__)
 
@@ -87,18 +89,28 @@ def keypoints_of(row: np.void, camera: Camera | None) -> Keypoints:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeypointMaker:
     """Makes the rows of images; can be sent to other processes."""
 
     header: KeypointHeader
     cameras: dict[str, Camera]
-    device: str = "cpu"  # of learned features
+    device: str = CPU  # of learned features, until it fails
+
+    def extract(self, pixels: NDArray[np.uint8]) -> Keypoints:
+        """Keypoints of an image, uint8 RGB [H, W, 3]."""
+        try:
+            return open_features(self.header.features, self.device).extract(
+                pixels, self.header.count
+            )
+        except Exception as error:  # those of devices have no root in common
+            with leave_device(self.device, error, {}):
+                self.device = CPU
+        return open_features(self.header.features, CPU).extract(pixels, self.header.count)
 
     def row(self, item: PosedImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bytes uint8 [B] of an image, whose pixels are uint8 RGB [H, W, 3]."""
-        features = open_features(self.header.features, self.device)
-        keypoints = features.extract(pixels, self.header.count)
+        keypoints = self.extract(pixels)
         depth = item.depth() if item.depth else None
         row = np.zeros((), self.header.row_type)
         count = row["count"] = len(keypoints)
@@ -114,7 +126,7 @@ class KeypointMaker:
 
 
 def keypoint_maker(
-    config: MapBuilderConfig, cameras: dict[str, Camera], device: str = "cpu"
+    config: MapBuilderConfig, cameras: dict[str, Camera], device: str = CPU
 ) -> KeypointMaker | None:
     """The maker of a map's keypoints, None where the map is to have none.
 
@@ -130,7 +142,7 @@ def keypoint_maker(
                 name,
             )
     features = resolve(config.local_features)
-    open_features(features, device)
+    open_features(features)  # what is not installed is reported before the work begins
     header = KeypointHeader(features, config.keypoints, weights_of(features))
     return KeypointMaker(header, cameras, device)
 
