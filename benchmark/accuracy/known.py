@@ -40,7 +40,7 @@ from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.sequence.odometry import OdometryTrack
@@ -189,11 +189,14 @@ def leaving(root: Path) -> dict[str, Figures]:
     for name, (settings, mapped, items) in rows.items():
         directory = root / name.replace(" ", "_")
         build_map(part(whole, mapped), load_model(MODEL), directory, settings, show_progress=False)
-        gaps = _gaps(_positions(items), _positions(mapped))
+        gaps, turns = _gaps(_positions(items), _positions(mapped)), _turns(items, mapped)
         for way, odometry in {"single images": None, "sequence": None, "odometry": track}.items():
             localizer = opened(directory, way == "single images", DAY)
             outcomes = localized(localizer, items, odometry)
-            results[f"{name}, {way}"] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
+            on = gaps <= ON_M
+            figures = results[f"{name}, {way}"] = outcomes.figures(on, ~on)
+            if (missed := on & ~outcomes.known).any():
+                figures["turned"] = float(np.median(turns[missed]))
     return results
 
 
@@ -241,3 +244,10 @@ def _positions(items: Sequence[PosedImage]) -> NDArray[np.float64]:
 def _gaps(positions: NDArray[np.float64], mapped: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances [n] to the nearest of the mapped positions [m]."""
     return np.array([np.linalg.norm(mapped - at, axis=1).min() for at in positions])
+
+
+def _turns(items: Sequence[PosedImage], mapped: Sequence[PosedImage]) -> NDArray[np.float64]:
+    """Angles [n] between the views of images and of the nearest of the mapped ones [deg]."""
+    poses, truth = ([truth_of(item.record) for item in images] for images in (mapped, items))
+    nearest = [min(poses, key=lambda pose: distance(pose, true)[0]) for true in truth]
+    return np.array([distance(*pair)[1] for pair in zip(nearest, truth, strict=True)])
