@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from disam_ros.cli.arguments import add, add_shared, whole
+from disam_ros.cli.outputs import add_overwrite
+from disam_ros.files.outputs import FILE
 from disam_ros.nodes import require_middleware
 
 
@@ -16,6 +19,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     viewing = command("view", view_command, text)
     add_shared(viewing, "--node")
     add_page(viewing)
+    text = "GIF to write at the end: camera image, map image and the map from above"
+    add(viewing, "--record", text, metavar="FILE.gif")
+    add_overwrite(viewing, lambda a: {Path(a.record): FILE} if a.record else {})
 
 
 def add_page(command: argparse.ArgumentParser) -> None:
@@ -29,4 +35,4 @@ def view_command(arguments: argparse.Namespace) -> None:
     require_middleware()
     from disam_ros.nodes.view.view import view
 
-    view(arguments.node, arguments.host, arguments.port)
+    view(arguments.node, arguments.host, arguments.port, arguments.record)

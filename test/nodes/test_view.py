@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,8 +23,9 @@ pytest.importorskip("websockets", reason="pip install -e '.[view]'")
 from diagnostic_msgs.msg import DiagnosticStatus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from support.browser import CHROMIUM, browser
-from support.data import save_tiny_model
+from support.data import save_tiny_model, texture
 from support.maps import base_pose, beside, save_tiny_map
 from support.messages import image_message
 from support.node_process import RELIABLE, SINGLE, node_process
@@ -31,10 +33,12 @@ from support.robot import NODE, Robot
 
 from disam_ros.cli import main
 from disam_ros.entry import WORDS
+from disam_ros.errors import ConfigError
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.view import server as server_module
 from disam_ros.nodes.view.listener import ellipse, faults
+from disam_ros.nodes.view.recording import MOST, TITLE, Recording
 from disam_ros.nodes.view.scene import HISTORY, TRACK, Cursor, Scene
 from disam_ros.nodes.view.server import Server, is_own
 
@@ -362,6 +366,30 @@ def test_a_port_that_is_taken_is_one_line_with_the_remedy(tmp_path):
             view.process.kill()
     assert "cannot be served: " in view.said and "choose another --port" in view.said
     assert "Traceback" not in view.said
+
+
+def test_a_recording_has_a_frame_for_each_match_and_stays_small(tmp_path):
+    scene, cursor = Scene("/localizer"), Cursor()
+    recording = Recording(scene, tmp_path / "drive.gif")
+    recording.take(cursor)
+    assert recording.write() == 0 and not (tmp_path / "drive.gif").exists()
+    scene.set_map("town", [(float(x), 0.0) for x in range(9)])
+    jpegs = [cv2.imencode(".jpg", texture(number))[1].tobytes() for number in range(9)]
+    for number in range(2 * MOST):
+        scene.set(state="known", pose={"x": float(number), "y": 0.0}, answer={"domain": "day"})
+        scene.add_position(float(number % 9), 0.0)
+        scene.set_pictures([jpegs[number % 9]] * 3)
+        recording.take(cursor)
+    count = recording.write()
+    assert MOST / 2 <= count <= MOST  # of more, every second one goes
+    with Image.open(tmp_path / "drive.gif") as picture:
+        height, width = texture(3).shape[:2]
+        assert picture.n_frames == count and picture.size == (2 * width + height, TITLE + height)
+
+
+def test_a_recording_of_another_name_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected a name that ends with \.gif"):
+        Recording(Scene("/localizer"), tmp_path / "drive.mp4")
 
 
 # In a browser.

@@ -9,27 +9,40 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from disam_ros.entry import heeded
 from disam_ros.nodes.view.listener import Listener
+from disam_ros.nodes.view.recording import Recording
 from disam_ros.nodes.view.scene import Scene
 from disam_ros.nodes.view.server import Server
 
 
-def view(node: str = "/localizer", host: str = "127.0.0.1", port: int = 8087) -> None:
+def view(
+    node: str = "/localizer", host: str = "127.0.0.1", port: int = 8087, record: str = ""
+) -> None:
     """Serve the page until interrupted. node: the localizer's name with the namespace.
 
-    Raises ConfigError where the address cannot be served.
+    record: GIF to write at the end. Raises ConfigError where the address cannot be served.
     """
     scene = Scene("/" + node.strip("/"))
+    recording = Recording(scene, Path(record)) if record else None
     server = Server(scene)
     with Listener(scene), suppress(KeyboardInterrupt):
-        asyncio.run(_serve(server, scene.node, host, port))
+        asyncio.run(_serve(server, scene.node, host, port, recording))
+    if recording is not None:
+        count = recording.write()
+        print(f"{count} frames → {record}" if count else f"no picture came, no {record}")
 
 
-async def _serve(server: Server, node: str, host: str, port: int) -> None:
+async def _serve(
+    server: Server, node: str, host: str, port: int, recording: Recording | None
+) -> None:
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = asyncio.ensure_future(server.run(host, port, ready))
+    if recording is not None:
+        taking = asyncio.ensure_future(recording.run())
+        running.add_done_callback(lambda _: taking.cancel())
     with _signals_cancel(running), suppress(asyncio.CancelledError):
         await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
