@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -46,20 +47,38 @@ def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]
     """Write a file that replaces `path` at the end of the block, synced to disk.
 
     mode: "w" or "wb". options: of `Path.open`. Characters that the encoding lacks, such as of names
-    that are no UTF-8, are escaped. After an error `path` is unchanged.
+    that are no UTF-8, are escaped. Several writers wait for each other, and the last one's file
+    stays. After an error `path` is unchanged.
     """
     if "b" not in mode:
         options.setdefault("errors", "backslashreplace")
     part = part_of(path)
-    try:
-        with part.open(mode, **options) as file:
+    with open(_taken(part), mode, **options) as file:
+        try:
             yield file
             sync(file)
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to report
-            part.unlink(missing_ok=True)
-        raise
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
+                part.unlink(missing_ok=True)
+            raise
+
+
+def _taken(part: Path) -> int:
+    """Descriptor of an empty file that nobody else writes; waits for who does."""
+    while True:
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), part.stat()):  # not renamed meanwhile
+                    os.ftruncate(handle, 0)
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def sync(file: IO[Any]) -> None:

@@ -210,6 +210,8 @@ class PlaceMap:
                 f"camera of cameras.npy; got {reprlib.repr(names)}"
             )
         self.thumbnail_rows = self._open_thumbnails(checksums, bool(verify))
+        if _read_header(self.directory) != values:  # files of two maps may fit each other
+            raise MapError(f"{self.directory} was replaced while it was opened: open it again")
 
     def __len__(self) -> int:
         return len(self.records)
