@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from disam_ros.errors import GeometryError
 
 FARTHEST = 1e8  # coordinate [m]: those of all projections, zone numbers included, are less
+UNIT = 1e-2  # by which the norm of a unit quaternion may differ from 1
 TINY = 1e-9  # sine or angle [rad] below which a rotation vector is proportional to the quaternion
 CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
 # Optical camera axes (x right, y down, z forward) seen from body axes (x forward, y left, z up).
@@ -39,7 +40,7 @@ class Transform:
                 f"and {list(quaternion.shape)}"
             )
         norm = math.sqrt(quaternion @ quaternion)
-        if not (np.abs(translation).max() <= FARTHEST and abs(norm - 1.0) <= 1e-2):
+        if not (np.abs(translation).max() <= FARTHEST and abs(norm - 1.0) <= UNIT):
             raise GeometryError(
                 f"expected finite metres up to {FARTHEST:g} and a unit quaternion x y z w, got "
                 f"translation {translation.tolist()} and quaternion {quaternion.tolist()}; check "

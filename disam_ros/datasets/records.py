@@ -139,6 +139,8 @@ def _parse_row(row: dict[str, str], path: Path, line: int) -> ImageRecord:
             pose = Transform(values[:3], values[3:])
         if not 0 <= int(row["stamp_ns"]) < MAX_WHOLE:
             raise ValueError(f"stamp_ns expects nanoseconds from 0, got {row['stamp_ns']:.40}")
+        if not 0 <= int(row["id"]) < MAX_WHOLE:
+            raise ValueError(f"id expects a whole number from 0, got {row['id']:.40}")
         return ImageRecord(
             id=int(row["id"]),
             stamp_ns=int(row["stamp_ns"]),

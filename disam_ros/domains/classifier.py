@@ -40,6 +40,9 @@ class DomainClassifier:
                 f"weights of a domain classifier do not fit the network: expected {expected}, got "
                 f"{shapes}"
             )
+        for name, array in self.weights.items():
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ModelError(f"weights {name} of a domain classifier are no finite numbers")
 
     def require_domains(self, names: Sequence[str]) -> None:
         """Raise ModelError unless it is for the domains of a model, in their order."""

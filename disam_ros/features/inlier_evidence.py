@@ -53,6 +53,9 @@ class InlierRatio:
         return limited
 
 
+LARGEST = 1e4  # number of PoseErrors
+
+
 @dataclass(frozen=True)
 class PoseErrors:
     """Errors of poses from n inliers: standard deviations over PnP's by the factor `scale`, and
@@ -66,11 +69,11 @@ class PoseErrors:
     depths: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless all numbers are finite and not negative, and the scale is not 0,
+        """Raises ValueError unless all numbers are from 0 to LARGEST, and the scale is not 0,
         TypeError for what is no number."""
         numbers = np.array(astuple(self), float)
-        if not (np.isfinite(numbers).all() and numbers.min() >= 0 and self.scale > 0):
-            raise ValueError(f"expected finite errors of poses, none negative, got {self}")
+        if not (numbers.min() >= 0 and numbers.max() <= LARGEST and self.scale > 0):  # nan neither
+            raise ValueError(f"expected errors of poses from 0 to {LARGEST:g}, got {self}")
 
     def covariance(
         self, covariance: Floats, inliers: int | NDArray[np.int64], distance: float | Floats

@@ -41,7 +41,13 @@ MIN_STD = 0.005  # of their scores
 MIN_MATCHES = 20  # that a calibration is fitted to
 EVEN = 12**-0.5  # `along` of a position anywhere between two map images
 LOW = -3.0  # smallest log likelihood ratio: e³ times likelier elsewhere
+LARGEST = 1e4  # number of a calibration
 GRADIENT = 1e-10  # of the regression's cost at which it has converged
+
+
+def within(minimum: float | None, maximum: float, **default: Any) -> Any:
+    """A field of a calibration with the range that its number has in a file (files/checking.py)."""
+    return field(metadata={"minimum": minimum, "maximum": maximum}, **default)
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,28 @@ class Calibration:
     and the other ratios keep their differences to it. A spacing is the map's local one.
     """
 
-    intercept: float
-    slope: float
-    low: float  # least log likelihood ratio
-    high: float  # largest one that the drives support
-    horizontal: float  # standard deviation of a correct answer [m], wider in a bend of the track
-    vertical: float  # [m]
-    tilt: float  # [deg]
-    yaw: float  # [deg], wider in a bend of the track
+    intercept: float = within(-LARGEST, LARGEST)
+    slope: float = within(None, LARGEST)  # above 0
+    low: float = within(-LARGEST, 0.0)  # least log likelihood ratio
+    high: float = within(0.0, LARGEST)  # largest one that the drives support
+    # Standard deviations of a correct answer; horizontal and yaw are wider in a bend of the track.
+    horizontal: float = within(0.0, LARGEST)  # [m]
+    vertical: float = within(0.0, LARGEST)  # [m]
+    tilt: float = within(0.0, 180.0)  # [deg]
+    yaw: float = within(0.0, 180.0)  # [deg]
     learned_on: list[str] = field(default_factory=list)  # names of the drives, for information
-    coarse: float = 0.0
-    along: float = EVEN  # standard deviation of the further error along the track, in spacings
-    overlap: float = 0.0  # spacing [m] below which that error is less in proportion
-    shift: float = 1.5  # standard deviation of the angle between two views [deg] (view_shift.py)
+    coarse: float = within(0.0, LARGEST, default=0.0)
+    # Standard deviation of the further error along the track, in spacings.
+    along: float = within(0.0, LARGEST, default=EVEN)
+    # Spacing [m] below which that error is less in proportion.
+    overlap: float = within(0.0, LARGEST, default=0.0)
+    # Standard deviation of the angle between two views [deg] (view_shift.py).
+    shift: float = within(0.0, 180.0, default=1.5)
     # Log odds of a single image's place by its lead (evidence.py), the same in all domains.
-    lead_slope: float = 70.0
-    lead_intercept: float = -5.0
+    lead_slope: float = within(None, LARGEST, default=70.0)
+    lead_intercept: float = within(-LARGEST, LARGEST, default=-5.0)
     # Growth of horizontal, vertical, tilt and yaw per metre of spacing (root of a sum of squares).
-    growth: list[float] = field(default_factory=lambda: [0.0] * 4)
+    growth: list[float] = within(0.0, LARGEST, default_factory=lambda: [0.0] * 4)
     keypoints: dict[str, PoseErrors] = field(default_factory=dict)  # of verified poses, by matcher
     domains: dict[str, Calibration] = field(default_factory=dict)  # for queries of a domain
 

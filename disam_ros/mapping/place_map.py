@@ -42,6 +42,7 @@ from disam_ros.files.reading import parse_json, read_json, reading
 from disam_ros.files.writing import part_of
 from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
+from disam_ros.mapping.array_checks import check_codes, check_fine, check_poses
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import Rows
 from disam_ros.models.projection import Projection
@@ -193,6 +194,10 @@ class PlaceMap:
         stored = rows.get(DIRECTIONS)
         self._projection = None if stored is None else Projection(stored[:], self.steps)
         self.mean = rows[MEAN][:]
+        check_poses(self.directory / "poses.npy", self.poses)
+        directions = None if self._projection is None else self._projection.directions
+        check_codes(self.directory, self.coarse.shape[1], self.steps, directions)
+        check_fine(self.directory, self.fine.shape[1], self.mean)
         self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
         self._read_later = [
             files[name] for name in ("images.csv", "fine.npy", FILE) if name in files

@@ -127,9 +127,10 @@ def read_projection(directory: Path, sha256: str) -> Projection:
         raise ModelError(f"{path} is malformed: {error}") from error
     rows = len(steps)
     right = codes.ndim == 2 and codes.dtype == np.int8 and scales.shape == steps.shape == (rows,)
-    if not (right and len(codes) == rows > 0 and (steps > 0).all()):
+    right = right and all(((x > 0) & np.isfinite(x)).all() for x in (steps, scales))
+    if not (right and len(codes) == rows > 0):
         raise ModelError(
-            f"{path} is malformed: expected {NAME} int8 [d, D], scales and steps [d], got "
+            f"{path} is malformed: expected {NAME} int8 [d, D], scales and steps [d] above 0, got "
             f"{ {name: list(value.shape) for name, value in tensors.items()} }"
         )
     return Projection(codes, steps.astype(np.float32), sha256, scales.astype(np.float32))

@@ -113,9 +113,9 @@ def test_an_added_file_without_end_is_refused_before_it_is_read(world, name):
 
 
 CALIBRATION_EDITS = [
-    (lambda v: v.pop("slope"), "'slope' expects a finite number; it is missing"),
+    (lambda v: v.pop("slope"), "'slope' expects a finite number.*; it is missing"),
     (lambda v: v.update(slope=-1), "'slope' expects more than 0"),
-    (lambda v: v.update(intercept=NAN), "'intercept' expects a finite number; got nan"),
+    (lambda v: v.update(intercept=NAN), "'intercept' expects a finite number.*; got nan"),
     (lambda v: v.update(growth=[0, 0]), "'growth' 4 numbers"),
     (lambda v: v.update(domains={"day": []}), "day: expected an object"),
     (lambda v: v.update(keypoints={"sift": {}}), "keypoints of 'sift': 'scale' expects"),

@@ -268,7 +268,7 @@ def test_errors_of_keypoints_are_read_back_and_refused_where_they_are_none(tmp_p
     path = save_calibration(replace(DEFAULT, keypoints=errors), tmp_path)
     assert load_calibration(tmp_path).keypoints == errors
     path.write_text(path.read_text().replace("1.2", "-1.2"))
-    with pytest.raises(ModelError, match="none negative"):
+    with pytest.raises(ModelError, match="from 0 to 10000"):
         load_calibration(tmp_path)
 
 
