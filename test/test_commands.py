@@ -126,6 +126,15 @@ def test_a_shell_completes_commands_and_options(line, words, tmp_path):
     assert {word.strip() for word in (tmp_path / "words").read_text().split("\013")} == words
 
 
+@pytest.mark.parametrize(("domain", "warned"), [("nihgt", True), ("my_garage", False)])
+def test_a_misspelt_domain_of_a_dataset_is_warned_of_before_the_bag_is_read(
+    domain, warned, tmp_path, caplog
+):
+    line = ["extract", "--bag", "nowhere", "--output", str(tmp_path / "data"), "--domain", domain]
+    assert main(line) == 1
+    assert ("did you mean 'night'?" in caplog.text) == warned
+
+
 def test_a_misspelt_argument_of_a_launch_file_is_refused(monkeypatch):
     line = ["ros2", "launch", "disam_ros", "map.launch.py", "modle:=outdoor"]
     monkeypatch.setattr("sys.argv", line)

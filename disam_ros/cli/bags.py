@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from disam_ros.cli.arguments import add, add_image_limit, add_setting, add_shared, number, weather
 from disam_ros.cli.bag_options import add_bag_options, bag_options_of
@@ -16,6 +18,10 @@ from disam_ros.files.outputs import BAG, DATASET
 from disam_ros.files.printable import say
 from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes import require_middleware
+
+logger = logging.getLogger(__name__)
+
+MISSPELT = 0.75  # least similarity of a name to the one that was meant
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -49,11 +55,21 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add(replay, "--topics", "topics to play; default: all", nargs="*")
 
 
+def _warn_of_misspelt(domain: str) -> None:
+    """Warns of a domain without a rule that resembles one with a rule. Others are the user's."""
+    from disam_ros.domains.rules import load_rules
+
+    rules = load_rules()
+    if domain not in rules and (near := get_close_matches(domain, rules, 1, MISSPELT)):
+        logger.warning("--domain %s has no rule: did you mean '%s'?", domain, near[0])
+
+
 def extract_command(arguments: argparse.Namespace) -> None:
     from disam_ros.datasets.bags.images import BagImages
     from disam_ros.datasets.bags.to_dataset import Extraction, bag_to_dataset
     from disam_ros.datasets.counts import in_words
 
+    _warn_of_misspelt(arguments.domain)
     gap = max_gap_of(arguments)
     options = bag_options_of(arguments)
     images = BagImages(arguments.bag, options, poses=poses_of(arguments), max_pose_gap=gap)
