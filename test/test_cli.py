@@ -190,3 +190,21 @@ def test_an_evaluation_that_cannot_begin_says_what_to_do(
     assert main(["evaluate", *arguments, "--map", "map", "--model", "model"]) == 1
     assert message in capsys.readouterr().err
     assert not (root / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bag", "data"], "data is a dataset directory"),
+        (["--bag", "bag", "--domain", "dya"], "domain 'dya' is not in model"),
+    ],
+)
+def test_a_run_that_cannot_begin_serves_no_page(root, capfd, monkeypatch, arguments, message):
+    pytest.importorskip("rclpy")
+    build(root, "--dataset", str(root / "data"))
+    dataset_to_bag(root / "data", root / "bag", show_progress=False)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "1")  # which the command changes
+    assert main(["run", *arguments, "--map", "map", "--model", "model", "--port", "0"]) == 1
+    written = capfd.readouterr()
+    assert message in written.err and "is shown on" not in written.out

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,11 @@ def _name_of(drive: str) -> str:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
+    _evaluate(arguments, nullcontext())
+
+
+def _evaluate(arguments: argparse.Namespace, page: AbstractContextManager[object]) -> None:
+    """Evaluates drives. page: is open from when nothing can be said against the arguments."""
     from disam_ros.datasets.sources import open_images
     from disam_ros.evaluation.requirements import parse_requirements, require
     from disam_ros.evaluation.write import describe_setup, finish, mode_of_node
@@ -125,14 +131,21 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     requirements = parse_requirements(arguments.require, criteria)
     if arguments.record and not arguments.through_node:
         raise ConfigError("--record keeps the running node's answers: add --through-node")
+    for path in arguments.drives if arguments.through_node else ():
+        if (Path(path) / "dataset.json").exists():
+            raise ConfigError(
+                f"{path} is a dataset directory: make a bag of it with 'disam to-bag', or "
+                f"evaluate it without the node by 'disam evaluate'"
+            )
     localizer = Localizer.open(arguments.map, arguments.model, _config(arguments))
     frame = localizer.map.header.map_frame
     references = open_images(arguments.map_images, frame) if arguments.map_images else None
-    drives, signum = _drives(arguments, localizer)
-    mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
-    setup = describe_setup(localizer, arguments.drives[: len(drives)], mode)
-    output, overwrite = arguments.output, arguments.overwrite
-    evaluation = finish(output, drives, localizer, setup, criteria, references, overwrite)
+    with page:
+        drives, signum = _drives(arguments, localizer)
+        mode = mode_of_node(arguments.rate) if arguments.through_node else "offline"
+        setup = describe_setup(localizer, arguments.drives[: len(drives)], mode)
+        output, overwrite = arguments.output, arguments.overwrite
+        evaluation = finish(output, drives, localizer, setup, criteria, references, overwrite)
     if signum:
         raise KeyboardInterrupt(signum)
     require(evaluation, requirements)
@@ -147,8 +160,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     if (domain := own_domain()) is not None:  # one for the node, the page and the player
         os.environ["ROS_DOMAIN_ID"] = str(domain)
     page = ["view", "--host", arguments.host, "--port", str(arguments.port)]
-    with child_process("disam", page):
-        evaluate_command(arguments)
+    _evaluate(arguments, child_process("disam", page))
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -206,8 +218,6 @@ def _drive(arguments: argparse.Namespace, localizer: Localizer, path: str) -> Dr
     source = open_images(path, header.map_frame, arguments.pose_topic, header.cameras, said)
     if not arguments.through_node:
         return evaluate_drive(localizer, source, name, arguments.dataset_domains)
-    if (Path(path) / "dataset.json").exists():
-        raise ConfigError(f"{path} is a dataset directory: make a bag of it with 'disam to-bag'")
     if said.recorded_stamps:
         raise ConfigError(
             "--stamps recorded: the node sees the stamps of messages; drop one option"
