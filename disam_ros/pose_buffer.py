@@ -72,6 +72,12 @@ class PoseBuffer:
         with self._lock:
             return self._track[-1] if self._track else None
 
+    def drop_newest(self) -> StampedPose | None:
+        """Forget the last pose, and return the one before it; None without any."""
+        with self._lock:
+            del self._track[-1:]
+            return self._track[-1] if self._track else None
+
     def add(self, stamp_ns: int, pose: Transform) -> bool:
         """Append a pose; False, and it is left out, unless it is newer than the last."""
         with self._lock:

@@ -16,6 +16,7 @@ from disam_ros.datasets.trajectories import read_trajectory
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.localization.image_checks import StampOrder
+from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.plausibility import Gate, without_strays
 from disam_ros.pose_buffer import Track
 
@@ -147,6 +148,31 @@ def test_an_image_stamped_an_hour_ahead_leaves_the_others_in():
     stamps = [1000 + n for n in range(5)] + [4600] + [1005 + n for n in range(5)]
     assert [order.usable("front", s * NS) for s in stamps] == [s * NS for s in stamps]
     assert order.usable("front", 500 * NS) is None  # a bag starts again
+
+
+@given(
+    st.integers(2, 18),
+    st.sampled_from([(3600.0, 0.0), (-3600.0, 0.0), (0.5, 1e6), (3600.0, 1e6), (-1e9, 5.0)]),
+)
+def test_one_wild_pose_of_odometry_does_not_end_its_drive(at, stray):
+    track = OdometryTrack(10 * NS, max_speed=60.0)
+    whole = [(2e9 + n, SPEED * n) for n in range(20)]
+    wild = (whole[at - 1][0] + stray[0], whole[at - 1][1] + stray[1])
+    for second, x in (*whole[:at], wild, *whole[at:]):
+        track.move(round(second * NS), pose(x))
+    for second, x in whole:
+        reading = track.reading(round(second * NS))
+        assert (reading.drive, reading.odom_from_base.translation[0]) == (0, x)
+
+
+def test_odometry_that_goes_on_elsewhere_is_of_another_drive():
+    track = OdometryTrack(10 * NS, max_speed=60.0)
+    for second, x in ((1, 0.0), (2, 10.0), (3, 20.0), (4, 9000.0), (5, 9010.0), (6, 9020.0)):
+        track.move(second * NS, pose(x))
+    assert track.drive == 1 and track.reading(2 * NS) is None
+    for second in (1, 2, 3):
+        track.move(second * NS, pose(0.0))
+    assert track.drive == 2 and track.reading(5 * NS).odom_from_base.translation[0] == 0.0
 
 
 def test_a_track_of_many_years_is_too_long_for_a_time_offset():

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from disam_ros.config import LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.prior import PositionPrior, propagate
-from disam_ros.pose_buffer import PoseBuffer
+from disam_ros.pose_buffer import PoseBuffer, StampedPose
 
 KEPT = 2000  # poses in the buffer
 JUMP_FACTOR = 2.0  # multiple of the vehicle's largest speed from which odometry has jumped
 JUMP_SLACK = 1.0  # step that is no jump, however short the time [m]
 BACK, JUMP = "back", "jump"  # faults after which odometry starts over
+AHEAD = "ahead"  # the last pose was a stray with a stamp in the future, and is left out
 
 
 @dataclass(frozen=True)
 class Reading:
     """Odometry at a moment.
 
-    travelled: distance [m]. drive: number of restarts before it: poses of different drives have no
-    common frame.
+    travelled: distance [m]. drive: its number; poses of different drives have no common frame.
     """
 
     odom_from_base: Transform
@@ -47,14 +47,17 @@ class OdometryTrack:
 
     max_age_ns: longest time between odometry and the stamp of a query [ns]. max_speed: speed above
     which odometry has jumped [m/s]. The track starts over after a jump and after stamps that go
-    backwards.
+    backwards; if the next pose follows the one before that, the drive goes on, and the pose in
+    between was a stray.
     """
 
     def __init__(self, max_age_ns: int, kept: int | None = KEPT, max_speed: float = np.inf) -> None:
         self.max_speed = max_speed
         self._lock = threading.Lock()
+        self._kept = kept
         self._poses = PoseBuffer(max_age_ns, kept)
-        self.restarts = 0
+        self._aside: tuple[int, PoseBuffer] | None = None  # the drive before the last pose
+        self.drive = self.restarts = 0
 
     @property
     def max_age_ns(self) -> int:
@@ -87,24 +90,32 @@ class OdometryTrack:
         return track
 
     def move(self, stamp_ns: int, odom_from_base: Transform) -> str:
-        """Append a pose; one with the stamp of the last is ignored. BACK, JUMP or mostly empty.
+        """Append a pose; one with the stamp of the last is ignored. A fault or mostly empty.
 
         BACK: its stamp is before the last one. JUMP: faster than `max_speed`. The track then starts
-        over with this pose.
+        over with this pose. AHEAD: the last pose is left out, as its stamp was in the future.
         """
         with self._lock:
-            fault = self._fault(stamp_ns, odom_from_base)
-            if fault:
+            aside, self._aside = self._aside, None
+            if aside is not None and not self._fault(aside[1].newest, stamp_ns, odom_from_base):
+                self.drive, poses = aside
+                poses.max_gap_ns, self._poses = self._poses.max_gap_ns, poses
+            fault = self._fault(self._poses.newest, stamp_ns, odom_from_base)
+            if fault == BACK and self._is_stray(stamp_ns, odom_from_base):
+                fault = AHEAD
+            elif fault:
+                self._aside = self.drive, self._poses
                 self.restarts += 1
-                self._poses.clear()
+                self.drive = self.restarts
+                self._poses = PoseBuffer(self.max_age_ns, self._kept)
             self._poses.add(stamp_ns, odom_from_base)
             return fault
 
     def reading(self, stamp_ns: int) -> Reading | None:
         """Pose and distance as of `at`, with their drive."""
-        drive = self.restarts
+        drive = self.drive
         at = self.at(stamp_ns)
-        if at is None or drive != self.restarts:
+        if at is None or drive != self.drive:
             return None
         odom_from_base, travelled = at
         return Reading(odom_from_base, travelled, drive)
@@ -121,9 +132,18 @@ class OdometryTrack:
             sample = self._poses.sample(min(stamp_ns, newest.stamp_ns))
         return None if sample is None else (sample.pose, sample.travelled)
 
-    def _fault(self, stamp_ns: int, odom_from_base: Transform) -> str:
-        """BACK, JUMP or empty."""
+    def _is_stray(self, stamp_ns: int, odom_from_base: Transform) -> bool:
+        """Whether a pose follows the one before the last, which is then left out."""
         newest = self._poses.newest
+        before = self._poses.drop_newest()
+        if before is not None and not self._fault(before, stamp_ns, odom_from_base):
+            return True
+        if newest is not None:
+            self._poses.add(newest.stamp_ns, newest.pose)
+        return False
+
+    def _fault(self, newest: StampedPose | None, stamp_ns: int, odom_from_base: Transform) -> str:
+        """BACK, JUMP or empty, of a pose after another."""
         if newest is None or stamp_ns == newest.stamp_ns:
             return ""
         if stamp_ns < newest.stamp_ns:
@@ -142,7 +162,7 @@ class Anchor:
     covariance: NDArray[np.float64]
     odom_from_base: Transform
     travelled: float
-    restarts: int
+    drive: int
 
 
 class OdometryPrior:
@@ -156,7 +176,7 @@ class OdometryPrior:
     def anchor(self) -> Anchor | None:
         """The answer to propagate; None without one since odometry started over."""
         last = self._last
-        return last if last is not None and last.restarts == self._track.restarts else None
+        return last if last is not None and last.drive == self._track.drive else None
 
     def answered(
         self, stamp_ns: int, map_from_base: Transform, covariance: NDArray[np.float64]
@@ -165,11 +185,11 @@ class OdometryPrior:
         anchor = self.anchor
         if anchor is not None and stamp_ns < anchor.stamp_ns:
             return
-        restarts, at = self._track.restarts, self._track.at(stamp_ns)
+        drive, at = self._track.drive, self._track.at(stamp_ns)
         if at is not None:
             odom_from_base, travelled = at
             self._last = Anchor(
-                stamp_ns, map_from_base, covariance, odom_from_base, travelled, restarts
+                stamp_ns, map_from_base, covariance, odom_from_base, travelled, drive
             )
 
     def at(self, stamp_ns: int) -> PositionPrior | None:

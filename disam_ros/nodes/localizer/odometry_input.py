@@ -8,7 +8,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.errors import GeometryError
-from disam_ros.localization.sequence.odometry import BACK, JUMP, OdometryTrack, Reading
+from disam_ros.localization.sequence.odometry import AHEAD, BACK, JUMP, OdometryTrack, Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded
@@ -21,6 +21,7 @@ DEPTH = 50  # messages that may wait for the executor
 FAULTS = {
     JUMP: "odometry jumped: the motion is unknown there",
     BACK: "stamps of odometry go backwards: it starts over",
+    AHEAD: "a pose of odometry was stamped in the future and is left out",
 }
 
 
