@@ -67,6 +67,7 @@ PAGE = Page(
         "trust",
         "known",
         "wrong_domain",
+        "photographs",
         "domains",
     ),
     derive=derive,
