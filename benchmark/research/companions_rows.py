@@ -66,7 +66,9 @@ def _depth(losses: dict[str, float], **changes: Any) -> Row:
 
 HARD = {"tuples": {"near_radius": 10.0, "far_radius": 25.0}}  # radii of the losses without g(d)
 RELEASED, FIRST = "soft contrastive, released form", "soft contrastive, released, first anchor"
+MINED = "soft contrastive, released form, mined"
 FORM = "soft contrastive, paper's form"
+LINEAR, TANH = f"{FORM}, linear, 0 at τ", f"{FORM}, tanh, 0.24 at τ"
 PAPER: dict[str, Any] = {
     "form": "paper",
     "nu": 3.0,
@@ -77,12 +79,14 @@ TUPLES = {
     "lazy quadruplet": Row({"lazy_quadruplet": 1.0}, HARD, once=True),
     "multi-similarity": Row({"multi_similarity": 1.0}, HARD),
     "log-ratio": Row({"log_ratio": 1.0}, once=True),
-    "Huber, descriptor against metric distance": Row({"huber": 1.0}, once=True),
+    "lazy triplet": Row({"lazy_triplet": 1.0}, HARD, once=True),
+    "triplet + Huber of near images": Row({"triplet": 1.0, "huber": 0.5}, HARD, once=True),
     RELEASED: _soft(once=False),
+    MINED: _soft(once=False, mined=True),
     FIRST: _soft(once=False, anchors="first"),
     FORM: _soft(once=False, **PAPER),
-    f"{FORM}, linear": _soft(**PAPER, influence="linear"),
-    f"{FORM}, tanh": _soft(**PAPER, influence="tanh"),
+    LINEAR: _soft(**PAPER, influence="linear"),
+    TANH: _soft(**PAPER, influence="tanh"),
     "plain sum of g⁺ − g⁻": _soft(form="sum"),
 }
 PRIORS = {

@@ -212,6 +212,7 @@ def _near_prior(results: Results, row: str) -> Points:
 
 SOFT, PRIOR, DEPTH = "soft contrastive", "spatial prior", "scene geometry"
 FORM, FIRST = "soft contrastive, paper's form", "soft contrastive, released, first anchor"
+MINED = "soft contrastive, released form, mined"
 NETS = ("", "mobile, MAC: ", "AlexNet, MAC: ", "AlexNet, NetVLAD: ")
 TOWN = "rendered rain, snow, night, 591 queries"
 PAIRED = "contrastive"
@@ -273,8 +274,9 @@ PUBLISHED = (
     _tuples("paper's form over triplet", FORM, "triplet", "5 m", "+5.6"),
     _tuples("paper's form over triplet", FORM, "triplet", "15 m", "+10.1"),
     _tuples("released form over multi-similarity", FIRST, "multi-similarity", "5 m", "+3.2"),
-    _tuples("sigmoid over linear influence, ½ at τ", FORM, f"{FORM}, linear", "5 m", "other scale"),
-    _tuples("sigmoid over tanh influence, ½ at τ", FORM, f"{FORM}, tanh", "5 m", "other scale"),
+    _tuples("released, mined, over multi-similarity", MINED, "multi-similarity", "5 m", "+3.2"),
+    _tuples("sigmoid over linear influence", FORM, f"{FORM}, linear, 0 at τ", "5 m", "above"),
+    _tuples("sigmoid over tanh influence", FORM, f"{FORM}, tanh, 0.24 at τ", "5 m", "above"),
     _prior("camera", "+9"),
     _prior("camera, SAFA", "+9"),
     _prior("from above", "+9"),

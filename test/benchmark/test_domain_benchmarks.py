@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the benchmark of a wrong domain."""
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from support.data import camera_pose
 
 from benchmark.accuracy import drives
@@ -74,3 +76,18 @@ def test_without_opengl_the_shipped_drives_remain(wrong_domain, monkeypatch, tmp
 
     monkeypatch.setattr(drives, "write_drive", refuse)
     assert [condition for condition, _ in drives.town_drives(tmp_path)] == ["winter_snow", "night"]
+
+
+@pytest.fixture
+def photographs():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+    from benchmark.accuracy import photographs
+
+    return photographs
+
+
+def test_encoders_of_equal_weights_share_a_row_and_the_maps_is_the_first(photographs):
+    start, night = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    encoders = {"night": night, "rain": copy.deepcopy(start), "summer_day": start}
+    model = SimpleNamespace(domain_names=lambda: list(encoders), fine=encoders)
+    assert photographs.rows(model) == {"summer_day = rain": "summer_day", "night": "night"}

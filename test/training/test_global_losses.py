@@ -43,20 +43,21 @@ def g_near(d, influence):
     if influence.kind == "sigmoid":
         return 1 / (1 + math.exp(influence.gamma * (d - influence.tau)))
     if influence.kind == "linear":
-        return max(0.0, 1 - d / (2 * influence.tau))
-    return 1 - math.tanh(math.atanh(0.5) * d / influence.tau)
+        return max(0.0, 1 - d / influence.tau)
+    return 1 - math.tanh(d / influence.tau)
 
 
 # Soft contrastive
 
 
 @KINDS
-def test_near_influence_falls_far_influence_grows_and_both_are_one_half_at_tau(kind):
+def test_near_influence_falls_from_1_and_far_influence_grows(kind):
     influence = Influence(kind, 0.8, 15.0)
     d = torch.cat([torch.linspace(0, 80, 401, dtype=torch.float64), torch.tensor([torch.inf])])
     near, far = influence.near(d), influence.far(d)
     assert (near.diff() <= 0).all() and (far.diff() >= 0).all()
-    assert near[0] > 0.99 and near[75].item() == pytest.approx(0.5)  # 15 m
+    at_tau = {"sigmoid": 0.5, "linear": 0.0, "tanh": 0.2384}[kind]
+    assert near[0] > 0.99 and near[75].item() == pytest.approx(at_tau, abs=1e-4)  # 15 m
     assert near[-1] == 0 and far[-1] == 1  # no common frame
     torch.testing.assert_close(near + far, torch.ones_like(d))
     expected = torch.tensor([g_near(v, influence) for v in numbers(d[:-1])], dtype=torch.float64)
@@ -96,9 +97,33 @@ def test_the_soft_contrastive_losses_equal_plain_loops(kind):
     assert losses.soft_sum(*shared).item() == pytest.approx(plain, rel=1e-9)
 
 
+def test_mining_leaves_out_the_pairs_that_are_clearly_easy():
+    influence, eta, nu = Influence("sigmoid", 0.5, 15.0), 2.0, 5.0
+    tuples, metres = descriptors(2, 6), positions_to_metres(6)
+    expected, left_out = [], 0
+    for f, d in zip(tuples, metres, strict=True):
+        for i in range(6):
+            others = [j for j in range(6) if j != i]
+            s = {j: max(0.0, dot(numbers(f[i]), numbers(f[j]))) for j in others}
+            g = {j: g_near(float(d[i, j]), influence) for j in others}
+            most = max(0.0, *(g[j] * s[j] for j in others))
+            least = min(0.0, *(g[j] * (s[j] - most) for j in others)) + most
+            hardest = max(0.0, *((1 - g[j]) * s[j] for j in others))
+            near = [j for j in others if g[j] * s[j] < hardest + 0.1]
+            far = [j for j in others if (1 - g[j]) * s[j] > least - 0.1]
+            left_out += 10 - len(near) - len(far)
+            positive = sum(math.exp(-eta * (g[j] * s[j] - 1)) for j in near)
+            negative = sum(math.exp(nu * ((1 - g[j]) * s[j] - 1)) for j in far)
+            expected.append(math.log(1 + positive) / eta + math.log(1 + negative) / nu)
+    value = losses.soft_contrastive_released(tuples, metres, influence, eta, nu, mined=True)
+    assert value.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
+    assert left_out > 0
+
+
 @pytest.mark.parametrize(
     "loss",
     [
+        lambda t, m: losses.soft_contrastive_released(t, m, Influence(), 2.0, 50.0, mined=True),
         lambda t, m: losses.soft_contrastive_released(t, m, Influence(), 2.0, 50.0, "first"),
         lambda t, m: losses.soft_contrastive_released(t, m, Influence(), 2.0, 50.0),
         lambda t, m: losses.soft_contrastive_paper(t, m, Influence(), 2.0, 5.0),
@@ -172,17 +197,19 @@ def test_the_log_ratio_loss_equals_a_plain_loop_over_pairs():
     assert value.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9)
 
 
-def test_distance_regression_equals_a_plain_loop():
-    tuples, metres = descriptors(2, 5), positions_to_metres(5)
-    metres[1, 0, 1] = torch.inf
-    expected = 0.0
+def test_distance_regression_and_the_lazy_triplet_equal_plain_loops():
+    tuples, metres = descriptors(2, 1 + NEAR + FAR), positions_to_metres(1 + NEAR + FAR)
+    regression, lazy = [], []
     for f, d in zip(tuples, metres, strict=True):
-        for i in range(1, 5):
-            target = math.sqrt(2) * min(1.0, float(d[0, i]) / 40.0)
-            error = abs(gap(numbers(f[i]), numbers(f[0])) - target)
-            expected += (error**2 / 2 if error < 0.2 else 0.2 * (error - 0.1)) / 8
-    value = losses.distance_regression(tuples, metres, 40.0)
-    assert value.item() == pytest.approx(expected, rel=1e-9)
+        gaps = [gap(numbers(f[0]), numbers(o)) for o in f[1:]]
+        for distance, away in zip(gaps[:NEAR], d[0, 1:], strict=False):
+            error = abs(distance**2 / 2 - (float(away) / 20.0) ** 2)
+            regression.append(error**2 / 2 if error < 1 else error - 0.5)
+        lazy.append(max(0.0, 0.4 + min(gaps[:NEAR]) - min(gaps[NEAR:])))
+    value = losses.distance_regression(tuples, metres, NEAR, 20.0)
+    assert value.item() == pytest.approx(sum(regression) / len(regression), rel=1e-9)
+    value = losses.lazy_triplet(tuples, NEAR, 0.4)
+    assert value.item() == pytest.approx(sum(lazy) / len(lazy), rel=1e-9)
 
 
 def test_baselines_name_the_library_they_lack(monkeypatch):

@@ -145,10 +145,11 @@ def test_a_trained_model_loads_tells_how_it_was_made_and_keeps_the_best_weights(
         ("multi_similarity", {}),
         ("triplet", {}),
         ("soft_contrastive", {"form": "sum"}),
+        ("soft_contrastive", {"mined": True}),
         ("quadruplet", {}),
         ("lazy_quadruplet", {}),
         ("log_ratio", {}),
-        ("huber", {}),
+        ("lazy_triplet", {}),
         ("local_triplet", {}),
     ],
 )

@@ -18,6 +18,7 @@ TUPLE_LOSSES = (
     "multi_similarity",
     "triplet",
     "quadruplet",
+    "lazy_triplet",
     "lazy_quadruplet",
     "log_ratio",
     "huber",
@@ -34,9 +35,12 @@ class GlobalLossWeights(LossWeights):
     multi_similarity: float = setting(0.0, "on tuples, its strongest baseline", minimum=0.0)
     triplet: float = setting(0.0, "on tuples; image, depth and both, Piasco 2019 (1)", minimum=0.0)
     quadruplet: float = setting(0.0, "on tuples, Chen et al. 2017", minimum=0.0)
+    lazy_triplet: float = setting(0.0, "on tuples, Uy and Lee 2018", minimum=0.0)
     lazy_quadruplet: float = setting(0.0, "on tuples, Uy and Lee 2018", minimum=0.0)
     log_ratio: float = setting(0.0, "on tuples, Kim et al. 2019", minimum=0.0)
-    huber: float = setting(0.0, "on tuples, distance regression", minimum=0.0)
+    huber: float = setting(
+        0.0, "on the near images of tuples, Thoma et al. 2020 (0.5), beside triplet", minimum=0.0
+    )
     local_triplet: float = setting(0.0, "on neighbourhoods, Xia et al. 2021 (1)", minimum=0.0)
     depth: float = setting(0.0, "L1 of the decoded depth, Piasco et al. 2019 (1)", minimum=0.0)
     hallucination: float = setting(
@@ -149,10 +153,13 @@ class SoftContrastiveConfig:
         "images of a tuple that the released form anchors on; first: as the other losses do",
         choices=ANCHORS,
     )
+    mined: bool = setting(
+        False, "the released form leaves out pairs that are clearly easy, as its authors train"
+    )
     influence: str = setting("sigmoid", "g of Definition 4.1", choices=INFLUENCES)
     gamma: float = setting(0.8, "steepness of the sigmoid [1/m] (0.8)", minimum=0.001)
     tau: float = setting(
-        15.0, "distance at which an image counts as half near [m] (15)", minimum=0.1
+        15.0, "distance at which the sigmoid is ½, the line 0, 1 − tanh 0.24 [m] (15)", minimum=0.1
     )
     eta: float = setting(2.0, "η, of the near images (2)", minimum=0.001)
     nu: float = setting(
@@ -177,7 +184,7 @@ class BaselineConfig:
         minimum=0,
     )
     farthest: float = setting(
-        50.0, "distance beyond which images are equally far in log_ratio and huber [m]", minimum=2.0
+        50.0, "distance beyond which images are equally far in log_ratio [m]", minimum=2.0
     )
 
 

@@ -11,7 +11,6 @@ al., CVPR 2016).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +23,10 @@ ANCHORS = ("all", "first")
 PAIRS_EPSILON = 1e-3  # added to the number of pairs, as in the paper
 SMALLEST = 1e-12  # of a squared distance: keeps the gradient of the norm finite
 NEAREST = 1.0  # [m] that nearer images count as in the log-ratio loss
-FARTHEST_PAIR = 2.0**0.5  # distance of unrelated descriptors of norm 1
+UNRELATED = 2.0  # squared distance of unrelated descriptors of norm 1
+EASY = 0.1  # ε of multi-similarity mining: similarity by which a pair is clearly easy
 MU = 1.0  # μ of Eq. 5 of soft contrastive learning; the released form has none
 QUADRUPLET_MARGINS = 0.5, 0.2  # α, β of quadruplet and lazy quadruplet
-DELTA = 0.2  # δ of Huber's loss
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class Influence:
 
     kind: str = "sigmoid"  # of INFLUENCES
     gamma: float = 0.8  # steepness of the sigmoid [1/m]
-    tau: float = 15.0  # distance at which an image counts as half near [m]
+    tau: float = 15.0  # [m]: where the sigmoid is ½, the line 0 and 1 − tanh(d/τ) 0.24
 
     def near(self, metres: Tensor) -> Tensor:
-        """g⁺ in [0, 1]: about 1 at 0 m, ½ at `tau`, then 0; any shape."""
+        """g⁺ in [0, 1]: 1 at 0 m (the sigmoid: about), falling to 0; any shape."""
         return 1.0 - self.far(metres)
 
     def far(self, metres: Tensor) -> Tensor:
@@ -51,8 +50,8 @@ class Influence:
         if self.kind == "sigmoid":
             return torch.sigmoid(self.gamma * (metres - self.tau))
         if self.kind == "linear":
-            return (metres / (2.0 * self.tau)).clamp(0.0, 1.0)
-        return torch.tanh(metres * (math.atanh(0.5) / self.tau))
+            return (metres / self.tau).clamp(0.0, 1.0)
+        return torch.tanh(metres / self.tau)
 
 
 def soft_contrastive_paper(
@@ -77,22 +76,42 @@ def soft_contrastive_released(
     eta: float,
     nu: float,
     anchors: str = "all",
+    mined: bool = False,
 ) -> Tensor:
     """The authors' own form: log(1 + Σ_j exp(−η(g⁺S − 1)))/η + log(1 + Σ_j exp(ν(g⁻S − 1)))/ν.
 
     S = max(0, f_i·f_j); every image of the tuple is an anchor, itself excluded; mean over anchors
     and tuples. anchors: "first" takes the tuple's anchor alone, as the other losses do. A far image
-    adds the constant e^η to the first sum, and so damps it without a gradient.
+    adds the constant e^η to the first sum, and so damps it without a gradient. mined: pairs that
+    are clearly easy are left out, as the authors train (`_hard_pairs`).
     tuples: [T, K, D]. metres: [T, K, K].
     """
     similar = (tuples @ tuples.mT).clamp_min(0.0)
     others = ~torch.eye(tuples.shape[1], dtype=torch.bool, device=tuples.device)
-    near = -eta * (influence.near(metres) * similar - 1.0)
-    far = nu * (influence.far(metres) * similar - 1.0)
-    near, far = (x.masked_fill(~others, -torch.inf) for x in (near, far))
+    close, distant = influence.near(metres), influence.far(metres)
+    kept = (others, others)
+    if mined:
+        kept = _hard_pairs(similar, close * others, distant * others)
+        kept = (kept[0] & others, kept[1] & others)
+    near = (-eta * (close * similar - 1.0)).masked_fill(~kept[0], -torch.inf)
+    far = (nu * (distant * similar - 1.0)).masked_fill(~kept[1], -torch.inf)
     if anchors == "first":
         near, far = near[:, :1], far[:, :1]
     return (_log_one_plus(near) / eta + _log_one_plus(far) / nu).mean()
+
+
+def _hard_pairs(similar: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """Multi-similarity mining with soft labels: each anchor's near and far pairs that count.
+
+    A near pair counts if g⁺S is less than the largest g⁻S plus EASY, a far one if g⁻S is more than
+    the smallest of g⁺(S − max g⁺S) + max g⁺S less EASY. similar, near, far: [T, K, K]; bool
+    likewise.
+    """
+    with torch.no_grad():
+        positive, negative = near * similar, far * similar
+        most = positive.amax(-1, keepdim=True)
+        least = (near * (similar - most)).amin(-1, keepdim=True) + most
+        return positive < negative.amax(-1, keepdim=True) + EASY, negative > least - EASY
 
 
 def soft_sum(tuples: Tensor, metres: Tensor, influence: Influence) -> Tensor:
@@ -119,14 +138,23 @@ def log_ratio(tuples: Tensor, metres: Tensor, farthest: float) -> Tensor:
     return (error[:, i] - error[:, j]).square().mean()
 
 
-def distance_regression(tuples: Tensor, metres: Tensor, farthest: float) -> Tensor:
-    """Huber's loss of ‖f_i − f_a‖ against √2·min(1, d / `farthest`), mean over images and tuples.
+def distance_regression(tuples: Tensor, metres: Tensor, near: int, radius: float) -> Tensor:
+    """Huber's loss, δ 1, of ‖f_i − f_a‖²/2 against d²/`radius`² of the `near` near images, mean
+    over these and tuples: the square is 2 between unrelated descriptors.
 
-    √2 is the distance of unrelated descriptors. tuples: [T, K, D]. metres: [T, K, K].
+    tuples: [T, 1 + near + N, D]. metres: [T, 1 + near + N, 1 + near + N].
     """
-    gaps = _distances(tuples[:, :1], tuples[:, 1:])[:, 0]
-    target = FARTHEST_PAIR * (metres[:, 0, 1:] / farthest).clamp(max=1.0)
-    return functional.huber_loss(gaps, target, delta=DELTA)
+    gaps = _distances(tuples[:, :1], tuples[:, 1 : 1 + near])[:, 0].square() / UNRELATED
+    return functional.huber_loss(gaps, (metres[:, 0, 1 : 1 + near] / radius).square())
+
+
+def lazy_triplet(tuples: Tensor, near: int, margin: float) -> Tensor:
+    """[margin + δ⁺ − δ⁻]₊ of the nearest near and the nearest far image, mean over tuples.
+
+    tuples: [T, 1 + near + N, D].
+    """
+    gaps = _distances(tuples[:, :1], tuples)[:, 0]
+    return torch.relu(margin + gaps[:, 1 : 1 + near].amin(1) - gaps[:, 1 + near :].amin(1)).mean()
 
 
 def quadruplet(tuples: Tensor, near: int, lazy: bool) -> Tensor:

@@ -89,11 +89,16 @@ def _tuple_terms(
         elif soft.form == "paper":
             yield "soft_contrastive", losses.soft_contrastive_paper(*shared)
         else:
-            yield "soft_contrastive", losses.soft_contrastive_released(*shared, soft.anchors)
+            yield (
+                "soft_contrastive",
+                losses.soft_contrastive_released(*shared, soft.anchors, soft.mined),
+            )
     if weights.multi_similarity:
         yield "multi_similarity", library_losses.multi_similarity(tuples, near)
     if weights.triplet and chosen is not None:
         yield "triplet", library_losses.triplet(tuples, chosen, base.margin)
+    if weights.lazy_triplet:
+        yield "lazy_triplet", losses.lazy_triplet(tuples, near, base.margin)
     for name in ("quadruplet", "lazy_quadruplet"):
         if getattr(weights, name):
             yield name, losses.quadruplet(tuples, near, lazy=name == "lazy_quadruplet")
@@ -101,7 +106,7 @@ def _tuple_terms(
     if weights.log_ratio:
         yield "log_ratio", losses.log_ratio(tuples, metres, base.farthest)
     if weights.huber:
-        yield "huber", losses.distance_regression(tuples, metres, base.farthest)
+        yield "huber", losses.distance_regression(tuples, metres, near, config.tuples.near_radius)
 
 
 def _local(space: Tensor, geometry: Geometry, config: GlobalTrainConfig) -> Tensor:
