@@ -24,7 +24,7 @@ CORE := $(addprefix test/,domains features mapping models localization slam eval
 	$(wildcard test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo view check test test-launch docs soak bench bench-accuracy bench-gpu lint types core fuzz
+.PHONY: help install demo view check test test-launch docs soak bench bench-quick bench-accuracy bench-gpu lint types core fuzz
 help:
 	@echo "make install         .venv with everything that development needs"
 	@echo "make demo            a map, the real node, two drives, a picture; installs only what that needs"
@@ -36,6 +36,7 @@ help:
 	@echo "make fuzz            damaged files of every kind, FUZZ=30 times as many as the tests draw"
 	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
+	@echo "make bench-quick     speed beside the last release, or AGAINST=COMMIT: three minutes"
 	@echo "make bench-accuracy  docs/accuracy.md"
 	@echo "make bench-gpu       compares a GPU with the CPU and measures it: docs/performance.md"
 
@@ -108,6 +109,9 @@ core: install
 
 bench: install
 	$(BIN)/python -m benchmark.performance
+
+bench-quick: install
+	$(BIN)/python -m benchmark.quick --against '$(AGAINST)'
 
 bench-accuracy: install
 	$(BIN)/python -m benchmark.accuracy
