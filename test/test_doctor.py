@@ -178,7 +178,7 @@ def test_a_machine_without_multicast_or_ipv6_is_told_what_that_costs(monkeypatch
     monkeypatch.setattr(machine, "ipv6", lambda: "Address family not supported by protocol")
     main(["doctor"])
     shown = capsys.readouterr().out
-    assert re.search(r"^missing \(optional\) +multicast +No such device; nodes do not", shown, re.M)
+    assert re.search(r"^missing \(optional\) +multicast +No such device; nodes of", shown, re.M)
     assert re.search(r"^missing \(optional\) +IPv6 +Address family .* --host ::$", shown, re.M)
 
 

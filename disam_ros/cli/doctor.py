@@ -80,8 +80,8 @@ ROS_PACKAGES = (
 )
 NO_WHEEL = {"tf2_msgs", "tf2_ros", "launch_ros"}  # an installed ROS 2 alone brings these
 NO_MULTICAST = (
-    "nodes do not find each other: ip link set lo multicast on, or use a discovery server; "
-    "between processes of this machine ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST may do"
+    "nodes of other machines are not found: ip route add 224.0.0.0/4 dev INTERFACE, or a discovery "
+    "server (ROS_DISCOVERY_SERVER)"
 )
 PIP_ROS = ", or pip install 'disam_ros[ros]'"
 
