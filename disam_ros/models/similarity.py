@@ -228,7 +228,10 @@ def activation_map(z_query: Array, z_reference: Array) -> Array:
 def _pad(z: Array, rows: int, columns: int) -> Array:
     """Zeros around the last two axes."""
     if isinstance(z, np.ndarray):
-        return np.pad(z, [*[(0, 0)] * (z.ndim - 2), (rows, rows), (columns, columns)])
+        height, width = z.shape[-2:]
+        wide = np.zeros((*z.shape[:-2], height + 2 * rows, width + 2 * columns), z.dtype)
+        wide[..., rows : rows + height, columns : columns + width] = z  # np.pad takes much longer
+        return wide
     from torch.nn import functional
 
     return functional.pad(z, (columns, columns, rows, rows))
