@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx: `make docs` builds the site into build/site; rosdoc2 reads this file, too."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
-from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -38,12 +37,16 @@ autodoc_mock_imports = [  # docstrings are read without them
 ]
 
 
-def break_names(app: object, doctree: nodes.document, page: str) -> None:
-    """Lets the names in heads of tables break after an underscore."""
-    for head in doctree.findall(nodes.thead):
-        for text in list(head.findall(nodes.Text)):
-            text.parent.replace(text, nodes.Text(text.replace("_", "_\u200b")))
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+# Within a name, but not within a tag: after a separator, or before a capital.
+SEAM = re.compile(r"((?<=\w)[_/.:](?=\w)|(?<=[a-z])(?=[A-Z]))(?![^<]*>)")
+
+
+def break_names(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Lets the names in tables break where they are joined."""
+    if "body" in context:
+        context["body"] = TABLE.sub(lambda m: SEAM.sub(r"\1<wbr>", m[0]), context["body"])
 
 
 def setup(app: Any) -> None:
-    app.connect("doctree-resolved", break_names)
+    app.connect("html-page-context", break_names)
