@@ -24,6 +24,7 @@ from disam_ros.files.checking import check_entries
 from disam_ros.geometry import Transform
 
 FOCAL_LENGTHS = 0.01, 1000.0  # least and largest, relative to the larger side of the image
+LARGEST_SIDE = 32766  # of an image, which OpenCV can warp [px]
 MAX_DISTORTION = 1e4  # largest coefficient
 KINDS = {
     **dict.fromkeys(("width", "height"), int),
@@ -72,17 +73,11 @@ class Camera:
 
     def check(self) -> None:
         """Raise GeometryError unless these are the intrinsics of a lens."""
-        low, high = FOCAL_LENGTHS
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not np.isfinite(numbers).all():
             fault = f"expected finite intrinsics, got {numbers}"
-        elif wrong := self._sign_fault():
+        elif (wrong := self._sign_fault()) or (wrong := self._range_fault()):
             fault = wrong
-        elif not all(low <= f / max(self.width, self.height) <= high for f in (self.fx, self.fy)):
-            fault = (
-                f"no lens has focal lengths of {self.fx:g} and {self.fy:g} pixels with an image of "
-                f"{self.width}x{self.height}"
-            )
         elif not (0 < self.cx < self.width and 0 < self.cy < self.height):
             fault = (
                 f"the principal point ({self.cx:g}, {self.cy:g}) lies outside of an image of "
@@ -90,8 +85,6 @@ class Camera:
             )
         elif wrong := _count_fault(self.model, self.distortion):
             fault = wrong
-        elif max(map(abs, self.distortion), default=0.0) > MAX_DISTORTION:
-            fault = f"expected distortion coefficients up to {MAX_DISTORTION:g}"
         elif self.model == EQUIRECTANGULAR and not same_shape((self.width, self.height), (2, 1)):
             fault = (
                 f"an equirectangular image is twice as wide as high, this one is of {self.width}x"
@@ -103,10 +96,28 @@ class Camera:
 
     def _sign_fault(self) -> str:
         """The fault of the signs of size and focal lengths; empty: none."""
-        if min(self.width, self.height) < 1:
-            return f"expected the size of the image, got {self.width}x{self.height}"
+        if not 1 <= min(self.width, self.height) <= max(self.width, self.height) <= LARGEST_SIDE:
+            return (
+                f"expected the size of the image, 1 to {LARGEST_SIDE} pixels a side, got "
+                f"{self.width}x{self.height}"
+            )
         if min(self.fx, self.fy) <= 0:
             return f"expected focal lengths above 0, got {self.fx:g} and {self.fy:g}"
+        return ""
+
+    def _range_fault(self) -> str:
+        """The fault of intrinsics that no lens has, whatever its image; empty: none."""
+        low, high = FOCAL_LENGTHS
+        side = max(self.width, self.height)
+        if not all(low <= f / side <= high for f in (self.fx, self.fy)):
+            return (
+                f"no lens has focal lengths of {self.fx:g} and {self.fy:g} pixels with an image of "
+                f"{self.width}x{self.height}"
+            )
+        if max(abs(self.cx), abs(self.cy)) > high * side:
+            return f"no lens has the principal point ({self.cx:g}, {self.cy:g})"
+        if max(map(abs, self.distortion), default=0.0) > MAX_DISTORTION:
+            return f"expected distortion coefficients up to {MAX_DISTORTION:g}"
         return ""
 
     def resized(self, width: int, height: int) -> Camera:
@@ -191,7 +202,7 @@ class Camera:
         lens = {"distortion": distortion, "base_from_camera": transform, "model": model}
         camera = cls(**values | lens)
         calibrated = camera if camera.fx or camera.fy else replace(camera, fx=1.0, fy=1.0)
-        if wrong := calibrated._sign_fault():
+        if wrong := calibrated._sign_fault() or (camera.calibrated and camera._range_fault()):
             raise error(f"{where}: {wrong}; write what its calibration says")
         return camera
 

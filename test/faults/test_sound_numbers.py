@@ -93,6 +93,20 @@ def test_an_array_that_no_map_has_is_refused_when_the_map_opens(name, place_map)
         PlaceMap(place_map)
 
 
+LENSES = [
+    *(("fx", 1e300), ("fx", 1e-300), ("cy", 1e300), ("cy", -1e300)),
+    *(("distortion", [1e300, 0, 0, 0]), ("width", 10**18), ("height", 10**5)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(LENSES)))
+def test_a_lens_that_cannot_be_is_refused_when_the_map_opens(number, place_map):
+    name, value = LENSES[number]
+    edit_json(place_map / "map.json", lambda v: v["cameras"]["front"].update({name: value}))
+    with pytest.raises(MapError, match=r"map\.json: camera 'front': (no lens|expected)"):
+        PlaceMap(place_map)
+
+
 @pytest.mark.parametrize("number", ["-1", "1" + "0" * 30, "1.5", "nan"])
 def test_an_id_that_no_image_has_is_refused_with_its_line(number, place_map):
     path = place_map / "images.csv"
