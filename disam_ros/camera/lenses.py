@@ -22,6 +22,8 @@ DISTORTION_MODELS = {
     "": PINHOLE,
     "plumb_bob": PINHOLE,
     "rational_polynomial": PINHOLE,
+    "radtan": PINHOLE,  # Kalibr's name
+    "fisheye": FISHEYE,
     "equidistant": FISHEYE,
     "equirectangular": EQUIRECTANGULAR,
 }  # lens model by CameraInfo.distortion_model; ROS has no name for the last

@@ -154,6 +154,13 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(("name", "count"), [("radtan", 4), ("fisheye", 4)])
+def test_other_names_of_a_lens_are_understood(name, count):
+    camera = camera_of_info(info(distortion_model=name, d=[0.1] * count))
+    camera.check()
+    assert camera.model == {"radtan": PINHOLE, "fisheye": FISHEYE}[name]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_camera_info_that_describes_no_lens_is_refused_with_the_reason(name):
     changes, words = FAULTS[name]

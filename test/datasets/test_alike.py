@@ -36,12 +36,18 @@ def test_cameras_that_an_adjustment_made_of_one_lens_are_its_median(caplog):
         lens(model=FISHEYE, distortion=(-0.1, 0.01, 0.0, 0.0)),
         lens(cx=380.0),
     ],
+    ids=["zoom", "shape", "model", "shifted"],
 )
 def test_cameras_of_another_lens_zoom_or_shape_remain(other, caplog):
     cameras = [LENS, other, LENS]
     with caplog.at_level(logging.INFO):
         assert merge_alike(cameras, "model") == cameras and not caplog.messages
     assert name_cameras(cameras) == {LENS: "camera1", other: "camera2"}
+
+
+def test_narrow_views_of_different_zoom_remain_though_their_rays_differ_little():
+    cameras = [lens(8.0, distortion=()), lens(9.5, distortion=())]
+    assert merge_alike(cameras, "model") == cameras
 
 
 def test_each_of_two_zooms_has_its_own_median():

@@ -3,10 +3,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.data import texture
 
 from disam_ros.errors import ImageError
-from disam_ros.image import decode, to_tensor
+from disam_ros.image import decode, read, to_tensor
 
 
 def test_black_is_minus_one_and_white_is_one():
@@ -27,6 +28,15 @@ def test_decoding_gives_rgb():
     red[..., 0] = 255
     data = cv2.imencode(".png", cv2.cvtColor(red, cv2.COLOR_RGB2BGR))[1].tobytes()
     assert np.array_equal(decode(data), red)
+
+
+def test_a_photo_is_read_as_stored_or_on_request_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    image = texture(0)
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read(tmp_path / "a.png"), image)
+    assert np.array_equal(read(tmp_path / "a.png", upright=True), np.rot90(image, -1))
 
 
 @pytest.mark.parametrize(

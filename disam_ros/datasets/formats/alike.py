@@ -15,6 +15,7 @@ from disam_ros.camera import Camera, same_shape, same_view
 logger = logging.getLogger(__name__)
 
 LIKE_DEG = 2.0  # largest angle between rays of cameras that become one
+LIKE_FOCAL = 0.1  # largest difference of their focal lengths, relative
 
 
 def merge_alike(cameras: Sequence[Camera], where: str) -> list[Camera]:
@@ -59,7 +60,8 @@ def _alike(camera: Camera, other: Camera) -> bool:
         return False
     if not (camera.calibrated and other.calibrated):
         return camera.calibrated == other.calibrated
-    return same_view(camera, other, LIKE_DEG)
+    zoom = (camera.fx / camera.width) / (other.fx / other.width)
+    return abs(zoom - 1.0) <= LIKE_FOCAL and same_view(camera, other, LIKE_DEG)
 
 
 def _median(cameras: Sequence[Camera], counts: Sequence[int]) -> Camera:
