@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.checking import MAX_WHOLE
 from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import read_lines
+from disam_ros.files.reading import parsing, read_lines
 from disam_ros.files.writing import number_text
 from disam_ros.geometry import Transform
 
@@ -85,7 +85,8 @@ class RecordTable(Sequence[ImageRecord]):
             ends.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + start)
         self._ends = np.concatenate(ends)  # the first is the header's
         head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
-        self._columns = next(csv.reader([head.decode(errors="replace")]), [])
+        with parsing(file.path, DatasetError):
+            self._columns = next(csv.reader([head.decode(errors="replace")]), [])
         _check_columns(file.path, self._columns)
         method = WeakMethod(self._parse)  # a table that nobody holds is freed at once
 

@@ -68,7 +68,7 @@ def answered_poses(answers: Path | str, dataset: Dataset, benchmark: str) -> dic
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
-    reader = csv.DictReader(read_lines(path, DatasetError))
+    reader = csv.DictReader(read_lines(path, DatasetError), restval="")
     expected = "expected the table that `disam localize` writes"
     try:
         if missing := {"path", *ANSWER_POSE} - set(reader.fieldnames or ()):

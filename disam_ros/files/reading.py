@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import stat
@@ -19,7 +20,10 @@ from disam_ros.files.checking import check_entries
 
 MAX_BYTES = 1 << 26  # of a file that is read at once
 # What values that no file of a kind holds raise in Python and its libraries.
-DAMAGE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, struct.error)
+DAMAGE = (
+    *(ArithmeticError, LookupError, MemoryError, TypeError, ValueError),
+    *(csv.Error, struct.error),
+)
 MAX_LINE = 1 << 20  # characters of a line of a table
 
 

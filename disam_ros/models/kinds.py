@@ -253,7 +253,7 @@ def kind_of(network: Network) -> Kind:
 def parse_network(values: dict[str, Any]) -> Network:
     """Reads the entry `network` of model.json. Raises ModelError."""
     check_entries(values, {"image_size": tuple[int, int]}, "network", ModelError)
-    config = _CONFIGS.get(values.get("encoder"), NetworkConfig)
+    config = _CONFIGS.get(str(values.get("encoder")), NetworkConfig)
     if config is not NetworkConfig:
         values = {key: value for key, value in values.items() if key != "encoder"}
     network: Network = build(config, values, "network", ModelError)

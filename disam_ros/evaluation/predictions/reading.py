@@ -16,7 +16,7 @@ from pathlib import Path
 from disam_ros.datasets.text_rows import text_rows
 from disam_ros.datasets.trajectories import Trajectory, read_trajectory
 from disam_ros.errors import DatasetError
-from disam_ros.files.reading import read_lines
+from disam_ros.files.reading import parsing, read_lines
 
 EXPECTED = (
     "pairs 'query map_image' (hloc), a table of a query and its map images on each line, a folder "
@@ -34,7 +34,11 @@ class Predictions:
 
 def read_predictions(path: Path | str) -> Predictions:
     """Reads predictions in one of the forms above, recognized by shape. Raises DatasetError."""
-    path = Path(path)
+    with parsing(Path(path), DatasetError):
+        return _read(Path(path))
+
+
+def _read(path: Path) -> Predictions:
     if path.is_dir():
         return Predictions(_folder(path))
     first = next((f for _, f in text_rows(path)), [])
