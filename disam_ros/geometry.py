@@ -39,7 +39,8 @@ class Transform:
                 f"expected translation [3] and quaternion [4], got {list(translation.shape)} "
                 f"and {list(quaternion.shape)}"
             )
-        norm = math.sqrt(quaternion @ quaternion)
+        bounded = np.abs(quaternion).max() <= 2.0  # false with nan; no square of it overflows
+        norm = math.sqrt(quaternion @ quaternion) if bounded else math.inf
         if not (np.abs(translation).max() <= FARTHEST and abs(norm - 1.0) <= UNIT):
             raise GeometryError(
                 f"expected finite metres up to {FARTHEST:g} and a unit quaternion x y z w, got "

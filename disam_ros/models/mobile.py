@@ -9,7 +9,6 @@ only.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,14 +97,19 @@ def read_backbone(path: Path | str) -> dict[str, Tensor]:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        return _fold(weights)
-    except (OSError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # the library raises whatever damaged bytes lead to
         raise ModelError(
             f"backbone {path} cannot be read: {error}; docs/training.md says where to get one"
         ) from error
+    try:
+        return _fold(weights)
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"backbone {path} is not an EfficientNet-Lite0 state dictionary: {error} is missing"
+        ) from error
+    except (RuntimeError, ValueError) as error:  # shapes that do not fit
+        raise ModelError(
+            f"backbone {path} is not an EfficientNet-Lite0 state dictionary: {error}"
         ) from error
 
 

@@ -42,10 +42,11 @@ class Exif:
 def read_exif(path: Path) -> Exif:
     """Read what a photo records; nothing where its EXIF is absent or malformed."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as photo:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged tags
-            tags = photo.getexif()
-            details, gps = tags.get_ifd(EXIF_IFD), tags.get_ifd(GPS_IFD)
+            with Image.open(path) as photo:
+                tags = photo.getexif()
+                details, gps = tags.get_ifd(EXIF_IFD), tags.get_ifd(GPS_IFD)
     except Exception:  # the library raises whatever damaged bytes lead to
         return Exif()
     altitude = _number(gps.get(ALTITUDE))
