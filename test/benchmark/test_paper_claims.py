@@ -111,5 +111,13 @@ def test_a_claim_of_figures_of_an_earlier_code_says_so():
         assert ("of an earlier code" in text.split("###")[1]) == stale
 
 
+def test_the_long_ablation_has_the_tables_of_the_short_one():
+    figures = stored()
+    text = PAGE.render({"long_ablation": figures["ablation"]})
+    assert "## A long ablation" in text and "random one" in text
+    assert "### The paper's Table VI, 400 and 150 steps" in text
+    assert PAGE.render({"long_ablation": figures["ablation"]}, only="long_ablation")
+
+
 def test_without_any_figure_there_is_no_table():
     assert "claims" not in PAGE.render({})
