@@ -30,7 +30,7 @@ CAMERA = "front"
 class Aligned(Format):
     """Every folder that holds images is a domain, its name the domain's."""
 
-    TITLE: ClassVar = "a folder per condition; image i shows place i"
+    TITLE: ClassVar[str] = "a folder per condition; image i shows place i"
     intrinsics: tuple[float, ...] = intrinsics_setting()
 
     def _read(self, path: Path) -> ForeignDataset:

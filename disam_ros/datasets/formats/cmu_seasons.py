@@ -65,7 +65,7 @@ DOMAINS = {
 class CmuSeasons(Format):
     """One slice: database and query images in time order, poses in the slice's own frame."""
 
-    TITLE: ClassVar = "a slice of CMU-Seasons or Extended CMU-Seasons"
+    TITLE: ClassVar[str] = "a slice of CMU-Seasons or Extended CMU-Seasons"
     slice: int = setting(REQUIRED, "number of the slice, such as 2", minimum=0, maximum=10_000)
 
     def _read(self, path: Path) -> ForeignDataset:

@@ -82,7 +82,7 @@ class Colmap(Format):
     metres needs neither.
     """
 
-    TITLE: ClassVar = "images with a sparse model of COLMAP"
+    TITLE: ClassVar[str] = "images with a sparse model of COLMAP"
     domain: str = domain_setting()
     images: str = setting("images", "folder of the images in the input directory")
     model: str = setting(

@@ -45,7 +45,7 @@ class KittiOdometry(Format):
     sits at camera 0. Clocks are unknown: stamps begin at 0.
     """
 
-    TITLE: ClassVar = "a sequence of KITTI odometry"
+    TITLE: ClassVar[str] = "a sequence of KITTI odometry"
     sequence: str = setting(REQUIRED, "sequence, such as 00")
     domain: str = domain_setting()
     camera: int = setting(2, "number of the camera; 2: left colour", minimum=0, maximum=3)

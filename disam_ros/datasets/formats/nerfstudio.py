@@ -64,7 +64,7 @@ class Nerfstudio(Format):
     scale, or georegister, gives it metres: reconstructions have no unit of length.
     """
 
-    TITLE: ClassVar = "a transforms.json of nerfstudio or instant-ngp"
+    TITLE: ClassVar[str] = "a transforms.json of nerfstudio or instant-ngp"
     domain: str = domain_setting()
     scale: float = scale_setting()
     georegister: bool = georegister_setting()

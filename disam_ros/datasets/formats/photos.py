@@ -42,7 +42,7 @@ CAMERA = "front"
 class Photos(Format):
     """Photos in time order, in metres east and north of the first that has a place."""
 
-    TITLE: ClassVar = "a folder of photos with time and GPS position in their EXIF"
+    TITLE: ClassVar[str] = "a folder of photos with time and GPS position in their EXIF"
     domain: str = domain_setting()
     intrinsics: tuple[float, ...] = intrinsics_setting()
 

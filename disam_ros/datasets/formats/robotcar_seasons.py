@@ -52,7 +52,7 @@ CONDITIONS = (
 class RobotcarSeasons(Format):
     """All conditions that are unpacked, in time order; poses in the reference model's frame."""
 
-    TITLE: ClassVar = "RobotCar-Seasons, all conditions that are unpacked"
+    TITLE: ClassVar[str] = "RobotCar-Seasons, all conditions that are unpacked"
 
     def _read(self, path: Path) -> ForeignDataset:
         """Read the images. The domain of a condition is its name with _ for - after `robotcar_`.

@@ -51,7 +51,7 @@ TABLES = ("Node", "Data", "Admin")
 class Rtabmap(Format):
     """The images of the nodes of a database, in the order of their stamps."""
 
-    TITLE: ClassVar = "a database of rtabmap with its optimized poses"
+    TITLE: ClassVar[str] = "a database of rtabmap with its optimized poses"
     domain: str = domain_setting()
 
     def _read(self, path: Path) -> ForeignDataset:

@@ -44,7 +44,7 @@ INTRINSICS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3")
 class Tum(Format):
     """Images in time order with poses interpolated to their stamps."""
 
-    TITLE: ClassVar = "images with a TUM trajectory"
+    TITLE: ClassVar[str] = "images with a TUM trajectory"
     domain: str = domain_setting()
     trajectory: str = setting("groundtruth.txt", "file in the input directory")
     images: str = setting(

@@ -46,7 +46,7 @@ CAMERA = "front"
 class Video(Format):
     """Frames with poses interpolated to their time stamps, whatever the frame rate."""
 
-    TITLE: ClassVar = "a video file with a trajectory"
+    TITLE: ClassVar[str] = "a video file with a trajectory"
     domain: str = domain_setting()
     trajectory: str = setting(REQUIRED, "poses, as of --trajectory of disam build-map")
     start: str = setting(
