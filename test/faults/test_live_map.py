@@ -161,6 +161,22 @@ def test_wild_poses_and_wrong_clocks_cost_no_other_image(model, tmp_path):
     assert np.abs(place_map.poses[:, :3]).max() < 50
 
 
+def test_a_second_builder_of_one_output_is_refused_and_the_first_goes_on(model, tmp_path):
+    first, second = live_map(model, tmp_path / "map"), live_map(model, tmp_path / "map")
+    first.begin(CAMERA, "town")
+    drive(first, range(3))
+    assert not second.begin(CAMERA, "town")
+    drive(second, range(3))
+    refused, answer = Future(), Future()
+    second.finish(refused)
+    first.finish(answer)
+    until(lambda: refused.done() and answer.done())
+    assert not refused.result()[0] and "being written by another process" in refused.result()[1]
+    assert answer.result()[0] and len(PlaceMap(tmp_path / "map")) == 3
+    first.close()
+    second.close()
+
+
 @pytest.mark.slow
 def test_compressed_images_without_camera_info_become_a_map_of_their_size(model, tmp_path):
     """An image that cannot be decoded tells no size, whatever its header says."""
