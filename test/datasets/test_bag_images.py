@@ -89,6 +89,16 @@ def test_every_encoding_decodes_to_the_same_rgb(encoding, big_endian, padding):
     assert np.abs(got[inside].astype(int) - expected[inside]).max() <= tolerance
 
 
+@pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (1.0, 0.5, 0.2)])
+@pytest.mark.parametrize(("called", "holds"), [("yuv422", "yuyv"), ("yuv422_yuy2", "uyvy")])
+def test_luma_and_chroma_in_the_other_order_than_named_are_recognized(called, holds, colour):
+    rgb = np.rint(picture(3)[..., :1] * np.array(colour)).astype(np.uint8)
+    rows, _ = encoded(rgb, holds, False)
+    height, width = rgb.shape[:2]
+    right = to_rgb(height, width, holds, width * 2, False, rows.tobytes())
+    assert np.array_equal(to_rgb(height, width, called, width * 2, False, rows.tobytes()), right)
+
+
 def test_rgb8_is_decoded_without_a_copy():
     data = picture().tobytes()
     got = to_rgb(24, 32, "rgb8", 96, False, data)

@@ -10,6 +10,7 @@ from support.bags import CAMERA, SECOND, START, picture, pose_at, search_of
 
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.options import BagOptions
+from disam_ros.datasets.bags.pose_sources import TopicPoses
 from disam_ros.datasets.bags.poses import find_poses, is_intention, read_poses
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.report import report_on
@@ -156,3 +157,13 @@ def test_the_report_tells_what_is_used_and_what_would_change_it(tmp_path):
     report = report_on(tmp_path / "without", BagOptions())
     assert "--base-from-camera" in report.fault or "no poses" in report.fault
     assert report.lines()[-1].startswith("no map can be built of it")
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_odometry_that_stands_still_on_a_drive_is_reported(stands, tmp_path):
+    def still(bag, number, stamp):
+        bag.odom(stamp, pose(0))
+
+    path = write(tmp_path / "bag", [stamped("/slam"), still if stands else odometry])
+    report = report_on(path, BagOptions(), TopicPoses())
+    assert any("/odom stands still" in line for line in report.oddities) == stands

@@ -6,7 +6,9 @@ Takes the plain fields of a message, so that bags and nodes share the decoder.
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from typing import Any
 
 import cv2
@@ -17,6 +19,8 @@ from disam_ros.datasets.bags.bit_depth import BitDepth, scale_to_8_bit
 from disam_ros.errors import ImageError
 from disam_ros.image import decode, holds_16_bits, require_pixels, size_of
 
+logger = logging.getLogger(__name__)
+
 # encoding → (channels, bytes per channel, conversion of [H, W(, channels)] uint8 to RGB)
 _BAYER = {
     "bayer_rggb": cv2.COLOR_BayerRGGB2RGB,
@@ -25,6 +29,8 @@ _BAYER = {
     "bayer_grbg": cv2.COLOR_BayerGRBG2RGB,
 }
 _BAYER_FORMAT = re.compile(r"(bayer_[a-z]{4})(?:8|16);")  # of a CompressedImage
+ROUGHER = 3.0  # than luma, chroma that shows the image
+ROUGH = 2.0  # smallest roughness that is more than noise
 LITTLE_COLOUR = 3  # difference of channels that compressing a grey image as a coloured one makes
 _CODES: dict[str, tuple[int, int, int | None]] = {
     "rgb8": (3, 1, None),
@@ -48,6 +54,11 @@ _CODES: dict[str, tuple[int, int, int | None]] = {
     **{f"{name}8": (1, 1, code) for name, code in _BAYER.items()},
     **{f"{name}16": (1, 2, code) for name, code in _BAYER.items()},
 }
+# 4:2:2: channel of luma, and the conversion where luma and chroma are in the other order
+_ORDERS = {
+    cv2.COLOR_YUV2RGB_UYVY: (1, cv2.COLOR_YUV2RGB_YUY2),
+    cv2.COLOR_YUV2RGB_YUY2: (0, cv2.COLOR_YUV2RGB_UYVY),
+}
 # 4:2:0, a plane of luma [H, W] above one of pairs of chroma [H / 2, W]
 _PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 KNOWN_ENCODINGS = (*_CODES, *_PLANES)
@@ -69,8 +80,9 @@ def to_rgb(
     as many again for nv12 and nv21. bit_depth: how many of 16 bits are used; None: all. Alpha is
     dropped; 16-bit values are scaled to 8 bit (the largest → 255, rounded); Bayer images are
     demosaiced (bilinear). An rgb8 image is a view of `data`, without copy: read-only where `data`
-    is. Raises ImageError for an unknown encoding, for sizes
-    that do not fit each other and for more pixels than the limit, before any memory is asked for.
+    is. 4:2:2 whose luma stands where chroma should is converted as it is, with a warning. Raises
+    ImageError for an unknown encoding, for sizes that do not fit each other and for more pixels
+    than the limit, before any memory is asked for.
     """
     if encoding in _PLANES:
         if width % 2 or height % 2:
@@ -93,8 +105,13 @@ def to_rgb(
     pixels = rows.reshape(height, width, channels) if channels > 1 else rows
     if code is None:
         return pixels
-    if code in (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2) and width % 2:
-        raise ImageError(f"a {encoding} image needs an even width, got {width}")
+    if code in _ORDERS:
+        if width % 2:
+            raise ImageError(f"a {encoding} image needs an even width, got {width}")
+        luma, swapped = _ORDERS[code]
+        if _is_luma(pixels[..., 1 - luma], pixels[..., luma]):
+            _report_swapped(encoding)
+            code = swapped
     if encoding.startswith("bayer") and (height < 3 or width < 3):
         raise ImageError(f"a Bayer image needs at least 3x3 pixels, got {width}x{height}")
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), np.uint8)
@@ -133,6 +150,36 @@ def has_16_bits(message: Any) -> bool:
     if hasattr(message, "encoding"):
         return _CODES.get(message.encoding, (0, 0, None))[1] == 2
     return holds_16_bits(bytes(message.data[:32]))
+
+
+def _is_luma(channel: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether the first of two channels [H, W] of 4:2:2 is luma.
+
+    Neighbours are alike in luma; where U and V take turns, every second value is, and details are
+    few.
+    """
+    if channel.shape[1] < 4:
+        return False
+    near, far = _difference(channel, 1), _difference(channel, 2)
+    other_near, other_far = _difference(other, 1), _difference(other, 2)
+    is_like_luma = near < far and far > ROUGH
+    return is_like_luma and (other_near > other_far or far > ROUGHER * other_far)
+
+
+def _difference(channel: NDArray[np.uint8], columns: int) -> float:
+    """Return the mean difference of values that are some columns apart, of every eighth row."""
+    rows = channel[::8].astype(np.int16)
+    return float(np.abs(rows[:, columns:] - rows[:, :-columns]).mean())
+
+
+@cache
+def _report_swapped(encoding: str) -> None:
+    """Warn of a driver that names its images wrongly, once."""
+    logger.warning(
+        "images called '%s' have luma and chroma in the other order, and are shown in it: set the "
+        "camera driver's encoding to what it publishes",
+        encoding,
+    )
 
 
 def _demosaiced(image: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:

@@ -21,8 +21,10 @@ from disam_ros.datasets.bags.survey import FIX, ODOM, WEATHER, survey_bag
 from disam_ros.datasets.trajectories.trajectory import span_text
 from disam_ros.errors import DisamError
 from disam_ros.fixes import place_of
-from disam_ros.pose_buffer import NANOSECONDS
+from disam_ros.pose_buffer import NANOSECONDS, Track
 
+MOVES = 2.0  # reach of a drive [m]
+STANDS = 0.05  # of it, the most that odometry has which stands still
 PACKAGE = logging.getLogger("disam_ros")
 
 
@@ -94,7 +96,16 @@ def _describe(
             ("fixes", _fixes(reader, sides[FIX]) if FIX in sides else "none"),
             ("weather", sides.get(WEATHER, "none")),
         ]
-        for number, candidate in enumerate(find_poses(recording.search)):
+        candidates = find_poses(recording.search)
+        if recording.odometry is not None and candidates:
+            driven, moved = (_reach(track) for track in (candidates[0].track, recording.odometry))
+            if driven > MOVES and moved < STANDS * driven:
+                report.oddities.append(
+                    f"{recording.odometry_topic} stands still ({moved:.1f} m) where the poses of "
+                    f"{candidates[0].name} reach {driven:.1f} m: its motion counts as unknown "
+                    "where the view moves"
+                )
+        for number, candidate in enumerate(candidates):
             name = "or poses" if number else "poses"
             option = f", {candidate.option}" if number else ""
             report.rows.append((name, f"{candidate.text()}{option}"))
@@ -111,6 +122,12 @@ def _clock(images: BagImages) -> str:
         posed += item.map_from_camera is not None
         stamps.append(item.stamp_ns)
     return f"images {span_text(stamps)}; {posed} of {total} have a pose"
+
+
+def _reach(track: Track) -> float:
+    """Largest distance from a track's first pose [m]."""
+    places = np.array([pose.translation for pose in track.poses]).reshape(-1, 3)
+    return float(np.linalg.norm(places - places[:1], axis=1).max(initial=0.0))
 
 
 def _fixes(reader: BagReader, topic: str) -> str:
