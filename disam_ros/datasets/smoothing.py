@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import cv2
@@ -310,4 +311,11 @@ def _gtsam() -> Any:
         import gtsam
     except ImportError as error:
         raise DatasetError(f"smoothing of fixes needs GTSAM ({error}): {INSTALL}") from error
+    numbers = [metadata.version(name).split(".")[:2] for name in ("gtsam", "numpy")]
+    ours, arrays = ((int(major), int(minor)) for major, minor in numbers)
+    if ours < (4, 3) and arrays >= (2, 0):  # where it ends the process
+        raise DatasetError(
+            "GTSAM 4.2 crashes with NumPy 2: take Python 3.11 or newer and GTSAM 4.3, or pip "
+            "install 'numpy<2'"
+        )
     return gtsam
