@@ -27,6 +27,7 @@ from disam_ros.files.paths import find_model, shipped_models
 from disam_ros.files.printable import say
 
 if TYPE_CHECKING:
+    from disam_ros.datasets.sources import PosedImage
     from disam_ros.domains.domain import Domain
 
 logger = logging.getLogger(__name__)
@@ -200,6 +201,16 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
     frame, mapped = localizer.map.header.map_frame, localizer.map.header.cameras
     said = bag_options_of(arguments)
     drives = [open_images(path, frame, mapped=mapped, options=said) for path in arguments.drives]
+    total = sum(drive.total for drive in drives)
+    posed: set[tuple[str, str, int, int]] = set()
+
+    def noted(item: PosedImage) -> PosedImage:
+        record = item.record
+        if record.map_from_camera is not None:
+            posed.add((record.source, record.camera, record.stamp_ns, record.id))
+        return item
+
+    drives = [drive.map(noted) for drive in drives]
     fit = calibrate(localizer, drives, tuple(arguments.accuracy or ACCURACY))
     path = save_calibration(fit, arguments.model)
     say(
@@ -208,5 +219,6 @@ def calibrate_command(arguments: argparse.Namespace) -> None:
         f"{fit.high:.2f}; errors of correct answers (1 sigma): {fit.horizontal:.2f} m "
         f"horizontal, {fit.vertical:.2f} m vertical, {fit.tilt:.2f}° tilt, {fit.yaw:.2f}° "
         f"yaw, {fit.along:.2f} of the map's spacing along the track; of their own: "
-        f"{', '.join(fit.domains) or 'no domains'} → {path}"
+        f"{', '.join(fit.domains) or 'no domains'}; {len(posed)} of {total} images have a pose "
+        f"→ {path}"
     )

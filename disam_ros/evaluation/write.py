@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ from disam_ros.evaluation.tables import tables
 from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.files.outputs import EVALUATION, atomic_directory
 from disam_ros.files.printable import printable
+from disam_ros.localization.answer import MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
 
 REPORT, RESULTS = "report.html", "results.json"
@@ -74,6 +76,10 @@ def finish(
         console.print(f"note: {printable(note)}", style="yellow", highlight=False)
     metrics = evaluation.overall.metrics
     images = f"{metrics.judged} of {metrics.queries} images judged by their poses"
+    outcomes = Counter(frame.answer.outcome for frame in evaluation.overall.frames)
+    for outcome in (UNREADABLE, MISSING):
+        if outcomes[outcome]:
+            images += f", {outcomes[outcome]} of them {outcome}"
     console.print(printable(f"report: {Path(output) / REPORT} ({images})"))
     return evaluation
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """No command uses fewer than half of the images without saying so in its last line."""
 
+import shutil
+
 import numpy as np
 import pytest
 from support.data import save_tiny_model, texture
@@ -41,6 +43,11 @@ def out(path):
     return ["--output", str(path)]
 
 
+def copy(model, new):
+    """A model that a command may change."""
+    return shutil.copytree(model, new)
+
+
 COMMANDS = {
     "extract": lambda root, new: ["extract", "--bag", root / "bag", "--domain", "x", *out(new)],
     "build-map": lambda root, new: ["build-map", "--bag", root / "bag", *options(root), *out(new)],
@@ -50,6 +57,10 @@ COMMANDS = {
     ],
     "evaluate": lambda root, new: [
         "evaluate", root / "bag", "--map", root / "map", "--model", root / "model", *out(new),
+    ],
+    "calibrate": lambda root, new: [
+        "calibrate", root / "bag", "--map", root / "map", "--model", copy(root / "model", new),
+        "--overwrite",
     ],
 }  # fmt: skip
 
@@ -63,3 +74,16 @@ def test_the_last_line_says_how_many_of_the_images_were_used(name, drive, tmp_pa
         return
     last = " ".join(printed.out.split("\n")[-3:])
     assert str(POSED) in last and str(COUNT) in last, last
+
+
+def test_an_evaluation_ends_with_the_images_that_cannot_be_read(drive, tmp_path, capsys):
+    with BagWriter(tmp_path / "bag") as bag:
+        for number in range(POSED):
+            stamp, whole = (10 + number) * SECOND // 5, encode_jpeg(texture(number))
+            bag.compressed_image("front", stamp, whole if number < 2 else whole[:60])
+            pose = Transform.from_xyz_rpy([2.0 * number, 0, 0, 0, 0, 0])
+            bag.ground_truth(stamp, pose)
+    line = ["evaluate", tmp_path / "bag", "--map", drive / "map", "--model", drive / "model"]
+    assert main([str(word) for word in [*line, *out(tmp_path / "new")]]) == 0
+    last = " ".join(" ".join(capsys.readouterr().out.split("\n")[-3:]).split())
+    assert f"{POSED - 2} of them unreadable" in last
