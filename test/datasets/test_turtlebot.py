@@ -97,6 +97,26 @@ def image_rows(number):
     yield stamp, "/detector/debug_image", messages.raw_image(stamp, OPTICAL, picture[::-1])
 
 
+def housekeeping(stamp):
+    """What every node publishes beside its task, and the map of a map server."""
+    make = messages.make
+    header = messages.header(stamp, "map")
+    log = {"stamp": header.stamp, "level": 20, "name": "amcl", "msg": "", "file": "", "line": 1}
+    yield stamp, "/rosout", make("rcl_interfaces/msg/Log", function="", **log)
+    events = {"new_parameters": [], "changed_parameters": [], "deleted_parameters": []}
+    event = make("rcl_interfaces/msg/ParameterEvent", stamp=header.stamp, node="/amcl", **events)
+    yield stamp, "/parameter_events", event
+    status = make("diagnostic_msgs/msg/DiagnosticArray", header=header, status=[])
+    yield stamp, "/diagnostics", status
+    zero = make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+    yield stamp, "/cmd_vel", make("geometry_msgs/msg/Twist", linear=zero, angular=zero)
+    origin = messages.pose(Transform.identity())
+    size = {"map_load_time": header.stamp, "resolution": 0.05, "width": 0, "height": 0}
+    grid = make("nav_msgs/msg/MapMetaData", origin=origin, **size)
+    data = np.zeros(0, dtype=np.int8)
+    yield stamp, "/map", make("nav_msgs/msg/OccupancyGrid", header=header, info=grid, data=data)
+
+
 def rows():
     """Stamp, topic and message of all that such a robot publishes."""
     edges = [(START, parent, name, pose) for name, (parent, pose) in FIXED.items()]
@@ -120,6 +140,7 @@ def rows():
         yield stamp, "/initialpose", with_covariance(stamp, goal)
         yield stamp, "/goal_pose", messages.pose_stamped(stamp, "map", goal)
         yield stamp, "/plan", messages.path(stamp, "map", [pose, goal])
+        yield from housekeeping(stamp)
 
 
 @pytest.fixture(scope="module")
