@@ -178,7 +178,7 @@ def fit_errors(
         return float(np.mean(squares + np.linalg.slogdet(wholes)[1]))
 
     start = np.log([1.0, 10.0, 0.02, 0.1, 0.01])
-    bounds = [(-12.0, 12.0)] * len(start)
+    bounds = [(-12.0, 9.0)] * len(start)  # within LARGEST
     return pose_errors(minimize(cost, start, method="L-BFGS-B", bounds=bounds).x)
 
 
