@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error of robot_localization's EKF on the demo's night drive, with this package's poses and without.
+"""Error of robot_localization's EKF on the demo's night drive, with the localizer's poses or not.
 
 `python -m benchmark.ekf EKF_NODE MAP` runs the executable `ekf_node` of robot_localization, in an
 environment where it starts, with config/consumers/robot_localization.yaml on the demo's night bag,
@@ -31,7 +31,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.files.paths import find_config
 from disam_ros.geometry import Transform, distance
 from disam_ros.nodes import conversions
-from disam_ros.pose_buffer import Track
+from disam_ros.pose_buffer import PoseBuffer, Track, sort_by_stamp
 
 BAG = DATA / "night"
 CONFIG = Path(__file__).parents[1] / "config/consumers/robot_localization.yaml"
@@ -57,13 +57,17 @@ def main() -> None:
     for name in ("without", "with"):
         errors = driven(arguments.ekf_node, arguments.map if name == "with" else None, truth)
         settled = errors[truth.stamps > truth.stamps[0] + SETTLED * SECOND]
-        figures = [np.median(errors), np.percentile(errors, 90), settled.max(), errors[-1]]
+        last = settled[np.isfinite(settled)][-1]
+        figures = np.nanpercentile(errors, [50, 90]).tolist() + [np.nanmax(settled), last]
         print(f"| {name} | " + " | ".join(f"{value:.2f} m" for value in figures) + " |")
     rclpy.shutdown()
 
 
 def driven(ekf_node: Path, place_map: Path | None, truth: Track) -> NDArray[np.float64]:
-    """Horizontal errors [N] [m] at the true poses. place_map: None: without the localizer."""
+    """Horizontal errors [N] [m] at the true poses, nan before the filter begins.
+
+    place_map: None: without the localizer.
+    """
     node, stamps, poses = Node("recorder"), list[int](), list[Transform]()
 
     def record(message: Odometry) -> None:
@@ -88,13 +92,16 @@ def driven(ekf_node: Path, place_map: Path | None, truth: Track) -> NDArray[np.f
         for process in processes:
             process.wait(timeout=30)
         node.destroy_node()
-    order = np.argsort(stamps, kind="stable")
+    track = sort_by_stamp(stamps, poses)
     begin = Transform.identity()
     if place_map is None:
-        begin = truth.poses[0] @ poses[order[0]].inverse()
-    rows = np.searchsorted(np.array(stamps)[order], truth.stamps).clip(0, len(order) - 1)
-    estimates = [begin @ poses[order[row]] for row in rows]
-    return np.array([_apart(a, b) for a, b in zip(estimates, truth.poses, strict=True)])
+        begin = truth.poses[0] @ track.poses[0].inverse()
+    estimates = PoseBuffer.of(*track, SECOND)
+    errors = []
+    for stamp, pose in zip(truth.stamps.tolist(), truth.poses, strict=True):
+        estimate = estimates.at(stamp)
+        errors.append(np.nan if estimate is None else _apart(begin @ estimate, pose))
+    return np.array(errors)
 
 
 def _localizer(place_map: Path) -> list[str]:
