@@ -11,6 +11,7 @@ descriptor.safetensors  weights of a global model, keys `<branch>/<parameter>`
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,16 +99,16 @@ class StoredEncoders(Mapping[str, "nn.Module"]):
         return networks
 
 
-class _Trained:
+class _Trained(ABC):
     """Networks of this project, whose weights are safetensors."""
 
     suffix = ".safetensors"
 
-    def build(self) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self) -> nn.Module: ...
 
-    def files(self, shared: bool) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def files(self, shared: bool) -> list[str]: ...
 
     def identity(self, hashes: Mapping[str, str], shared: bool) -> str:
         return model_files.identity(hashes, self.files(shared))
