@@ -121,8 +121,10 @@ def hardest_negative(anchor: Tensor, group: Tensor, measure: Measure) -> Tensor:
     anchor: [B, ...]. group: [K, ...], needs no gradient. measure: the distance that decides.
     Returns rows of the group [B, ...].
     """
-    with torch.no_grad():
-        gaps = torch.stack([measure(anchor, g.expand_as(anchor)) for g in group])  # [K, B]
+    shape = len(group), *anchor.shape  # [K, B, ...]
+    with torch.no_grad():  # all pairs at once: a GPU takes as long for one
+        anchors, negatives = anchor.expand(shape), group[:, None].expand(shape)
+        gaps = measure(anchors.flatten(0, 1), negatives.flatten(0, 1)).unflatten(0, shape[:2])
         return group[gaps.argmin(0)]
 
 
