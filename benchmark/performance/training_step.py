@@ -152,13 +152,13 @@ def _naive_step(networks: Networks, batch: Batch, device: torch.device) -> Calla
 
 
 def _recipe(form: Form) -> TrainConfig:
-    """Full weights and hard negatives from the first step on."""
+    """Full weights and hard negatives from the first step on, no gradient reports."""
     stage = {"name": "fine", "ramp": 0.0, "hard_from": 0.0, "losses": FINE}
     if form.contrastive:
         stage = {"name": "coarse", "losses": {"contrastive": 1}}
     triplets = {"group": GROUP, "cached": form.cached}
     layout = {"channels_last": form.channels_last, "precision": form.precision}
-    return recipe_of({"stages": [stage], "triplets": triplets, **layout})
+    return recipe_of({"stages": [stage], "triplets": triplets, "gradients_every": 0, **layout})
 
 
 def _noise(form: Form) -> Batch:
