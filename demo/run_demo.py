@@ -35,9 +35,8 @@ from disam_ros.nodes.replay.node_run import NodeOptions
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demonstration. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the demonstration, here and of the command `disam demo`."""
     parser.add_argument(
         "--rate", type=float, default=5.0, help="images per second sent to the node [Hz]"
     )
@@ -47,21 +46,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=Path("demo_output"),
         help="directory to write; what an earlier run wrote there is replaced",
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demonstration. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
     arguments = parser.parse_args(argv)
-    output: Path = arguments.output
     logging.basicConfig(level=logging.WARNING)
     for signum in entry.heeded():
         signal.signal(signum, entry.interrupt)
-    started = time.monotonic()
-    console = Console(width=120)
     try:
-        with atomic_directory(output, "demonstration", overwrite=True) as part:
-            demonstrate(part, arguments.rate, console)
+        return run(arguments)
     except KeyboardInterrupt as end:
         return 128 + entry.signal_of(end)
     except DisamError as error:
         print(f"run_demo: {error}", file=sys.stderr)
         return 1
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the demonstration. Returns 0."""
+    output: Path = arguments.output
+    started = time.monotonic()
+    console = Console(width=120)
+    with atomic_directory(output, "demonstration", overwrite=True) as part:
+        demonstrate(part, arguments.rate, console)
     console.print(
         f"Report: {output / 'evaluation' / REPORT}   picture: {output / 'demo.png'}   "
         f"({time.monotonic() - started:.0f} s)\n"

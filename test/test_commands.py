@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from disam_ros.cli.parameters import NODES
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.errors import ConfigError
 from disam_ros.nodes.launching import refuse_unknown_arguments
+
+ROOT = Path(__file__).parents[1]
 
 # Options that name no setting: of the images that are written, and of the data that are read.
 OTHERS = {("disam aerial", "domain")}
@@ -144,11 +147,21 @@ def test_a_misspelt_argument_of_a_launch_file_is_refused(monkeypatch):
     refuse_unknown_arguments("/share/launch/included.launch.py", {"map", "model"})
 
 
-def test_training_is_a_command_where_the_repository_is_there(monkeypatch, tmp_path, capsys):
+def test_training_and_the_demo_are_commands_in_a_checkout(monkeypatch, tmp_path, capsys):
     assert main(["train", "--config", str(tmp_path / "recipe.yaml")]) == 1
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    assert "go on from the last checkpoint" in capsys.readouterr().out
-    monkeypatch.setattr(disam_ros, "__file__", str(tmp_path / "disam_ros" / "__init__.py"))
-    assert main(["train"]) == 1
-    assert "disam train runs in a checkout of the repository" in capsys.readouterr().err
+    for command, words in (
+        ("train", "go on from the last checkpoint"),
+        ("demo", "what an earlier run wrote there is replaced"),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert words in " ".join(capsys.readouterr().out.split())
+        with monkeypatch.context() as patch:  # installed elsewhere
+            patch.setattr(disam_ros, "__file__", str(tmp_path / "disam_ros" / "__init__.py"))
+            patch.chdir(ROOT)
+            with pytest.raises(SystemExit):
+                main([command, "--help"])
+            assert words in " ".join(capsys.readouterr().out.split())
+            patch.chdir(tmp_path)
+            assert main([command]) == 1
+            assert f"disam {command} needs " in capsys.readouterr().err

@@ -15,8 +15,6 @@ from disam_ros.cli.doctor import BROKEN, MISSING, OK, OLD, PACKAGES, ROS_PACKAGE
 from disam_ros.device import has_cuda_driver
 
 ROOT = Path(__file__).parents[1]
-NOT_LISTED = {"setuptools"}  # of setup.py: needed to install, not to run
-OF_EXTRAS = {"websockets>=10.0", "av>=12.0", "onnx>=1.17"}
 
 
 def run_without(modules, *arguments):
@@ -26,16 +24,6 @@ def run_without(modules, *arguments):
         f"from disam_ros.cli import main; sys.exit(main({['doctor', *arguments]}))"
     )
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-
-
-def test_the_packages_of_the_doctor_are_those_of_setup_py():
-    setup = (ROOT / "setup.py").read_text()
-    block = setup[setup.index("install_requires=[") : setup.index("extras_require")]
-    declared = set(re.findall(r'^\s+"([^"]+)"', block, re.MULTILINE))
-    listed = {p.requirement for p in PACKAGES}
-    assert {p.requirement for p in PACKAGES if p.required} <= declared
-    assert declared - NOT_LISTED == listed - OF_EXTRAS
-    assert all(f'"{requirement}"' in setup for requirement in OF_EXTRAS)
 
 
 def test_a_machine_without_any_package_is_told_what_to_install():

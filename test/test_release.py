@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a release is made from: package.xml and CHANGELOG.rst."""
+"""What a release is made from: package.xml, setup.py and CHANGELOG.rst."""
 
 import ast
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from disam_ros.cli.doctor import PACKAGES, ROS_PACKAGES
+from disam_ros.cli.doctor import NO_WHEEL, PACKAGES, ROS_PACKAGES
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = (ROOT / "package.xml").read_text()
 DEPENDS = {e.text for e in ElementTree.fromstring(MANIFEST).findall("exec_depend")}
+TEST_DEPENDS = {e.text for e in ElementTree.fromstring(MANIFEST).findall("test_depend")}
 # Keys of rosdep that are a deb on every Ubuntu with ROS 2, by module.
 DEBS = {
     "PIL": "python3-pil",
@@ -30,6 +32,24 @@ DEBS = {
 # What comes with rclpy and launch_ros, and is not examined by the doctor.
 BROUGHT = {"ament_index_python", "builtin_interfaces", "launch", "rcl_interfaces", "rosgraph_msgs"}
 NAMES = {"tf2_ros": "tf2_ros_py"}  # packages of ROS that are not called as their module
+OF_EXTRAS = {"onnx": "onnx", "av": "video", "websockets": "view"}  # the doctor's, by module
+# What is imported for one command or option alone and not examined by the doctor, with its extra;
+# argcomplete comes with ros2.
+RARE = {"gtsam": "graph", "ray": "ray", "argcomplete": None}
+OF_LIBRARIES = {"cycler": "matplotlib", "markupsafe": "jinja2"}  # which cannot do without
+# What the wheels of the extra [ros] bring that are not in its list, and what only it needs.
+OF_WHEELS, MIDDLEWARE = {"std_msgs", "lifecycle_msgs"}, {"rmw_fastrtps_cpp"}
+
+
+def keyword(name):
+    """A list or dictionary that setup.py passes to setup()."""
+    calls = ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+    (value,) = (n.value for n in calls if isinstance(n, ast.keyword) and n.arg == name)
+    return ast.literal_eval(value)
+
+
+def distribution(requirement):
+    return re.match(r"[A-Za-z0-9_.-]+", requirement).group()
 
 
 def imports():
@@ -62,6 +82,43 @@ def test_the_manifest_depends_on_the_packages_of_ros_that_are_imported_and_exami
     used = {NAMES.get(name, name) for name in imports()}
     assert used >= BROUGHT
     assert {n for n in used if n.endswith(("_msgs", "_srvs", "_interfaces", "launch_ros"))} <= ros
+
+
+def test_setup_py_requires_what_the_doctor_examines_and_nothing_else():
+    required, extras = set(keyword("install_requires")), keyword("extras_require")
+    optional = {p.requirement for p in PACKAGES if p.module in OF_EXTRAS}
+    assert required - {"setuptools"} == {p.requirement for p in PACKAGES} - optional
+    assert {p.requirement for p in PACKAGES if p.required} <= required
+    for package in PACKAGES:
+        if package.module in OF_EXTRAS:
+            assert not package.required
+            assert package.requirement in extras[OF_EXTRAS[package.module]]
+
+
+def test_every_module_that_is_imported_is_examined_or_in_an_extra():
+    own = {"disam_ros", "_typeshed"} | set(sys.stdlib_module_names)
+    examined = {package.module for package in (*PACKAGES, *ROS_PACKAGES)}
+    assert set(imports()) - own - examined - BROUGHT == set(RARE) | set(OF_LIBRARIES)
+    assert set(OF_LIBRARIES.values()) <= examined
+    extras = keyword("extras_require")
+    for module, extra in RARE.items():
+        assert extra is None or distribution(extras[extra][0]) == module
+
+
+def test_the_extra_of_ros_is_what_the_manifest_and_the_doctor_need_of_it():
+    listed = [distribution(text) for text in keyword("extras_require")["ros"]]
+    wheels = {x.removeprefix("ros-jazzy-").replace("-", "_") for x in listed if x[:4] == "ros-"}
+    required = {package.module for package in ROS_PACKAGES if package.required}
+    assert wheels - MIDDLEWARE <= DEPENDS
+    assert wheels == (required | {"rosgraph_msgs"}) - OF_WHEELS | MIDDLEWARE
+    assert not wheels & NO_WHEEL
+    libraries = {distribution(text) for text in keyword("install_requires")}
+    assert {x for x in listed if x[:4] != "ros-"} - libraries == {"cv-bridge"}
+
+
+def test_the_manifest_tests_with_packages_of_development():
+    development = {distribution(text) for text in keyword("extras_require")["dev"]}
+    assert {name.removeprefix("python3-") for name in TEST_DEPENDS} <= development
 
 
 def test_all_placeholders_are_in_the_list_of_what_the_owner_fills():

@@ -66,3 +66,7 @@ def test_an_environment_with_the_wheel_alone_has_the_command_and_its_doctor(whee
     assert status == 1 and "Traceback" not in said
     assert f"{python} -m pip install 'numpy>=" in said
     assert f"{tmp_path}/new/share/disam_ros/models/outdoor" in said
+    status, said = run(disam, "demo", cwd=tmp_path)
+    assert status == 1 and "run it in a checkout" in said and "Traceback" not in said
+    status, said = run(disam, "demo", cwd=ROOT)
+    assert status == 1 and "this needs the package " in said
