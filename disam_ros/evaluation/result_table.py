@@ -44,6 +44,11 @@ class ResultTable:
         return [part for column in self.columns for part in column.parts]
 
     @property
+    def labels(self) -> list[str]:
+        """Heading and part of each cell of a row, where no heading stands above it."""
+        return [f"{column.name} {part}".strip() for column in self.columns for part in column.parts]
+
+    @property
     def firsts(self) -> list[bool]:
         """Returns whether each part is the first of its column."""
         return [i == 0 for column in self.columns for i in range(len(column.parts))]

@@ -477,10 +477,11 @@ def test_a_browser_shows_tables_plots_and_pictures(tmp_path, page, evaluation, b
 
 
 @pytest.mark.slow
-def test_no_table_is_wider_than_a_page_of_1000_pixels(tmp_path, page, browser):
+@pytest.mark.parametrize("width", [1000, 500])  # the latter stacks the cells of a row
+def test_no_table_is_wider_than_the_page(tmp_path, page, browser, width):
     probed = tmp_path / "probed.html"
     probed.write_text(page.replace("</body>", PROBE))
-    dom = browser(probed, "--dump-dom", "--window-size=1000,1200")
+    dom = browser(probed, "--dump-dom", f"--window-size={width},1200")
     figures = dict(re.findall(r'data-(\w+)="([^"]*)"', dom[dom.index("<body") :][:2000]))
     assert (figures["wide"], figures["overflow"], figures["clipped"]) == ("", "0", "")
 
