@@ -38,15 +38,32 @@ autodoc_mock_imports = [  # docstrings are read without them
 
 
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+ROW, CELL = re.compile(r"<tr\b.*?</tr>", re.DOTALL), re.compile(r"<td\b")
+HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+TAG = re.compile(r"<[^>]*>")
 # Within a name, but not within a tag: after a separator, or before a capital.
 SEAM = re.compile(r"((?<=\w)[_/.:](?=\w)|(?<=[a-z])(?=[A-Z]))(?![^<]*>)")
 
 
-def break_names(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Lets the names in tables break where they are joined."""
+def adapt_tables(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Lets the names in tables break where they are joined, and gives each cell its heading, which
+    phones show where cells stack (site.css)."""
     if "body" in context:
-        context["body"] = TABLE.sub(lambda m: SEAM.sub(r"\1<wbr>", m[0]), context["body"])
+        context["body"] = TABLE.sub(
+            lambda m: SEAM.sub(r"\1<wbr>", _labelled(m[0])), context["body"]
+        )
+
+
+def _labelled(table: str) -> str:
+    """Adds to each cell of a table the heading of its column."""
+    headings = [TAG.sub("", text).strip().replace('"', "&quot;") for text in HEADING.findall(table)]
+
+    def label(row: re.Match[str]) -> str:
+        labels = iter(headings)
+        return CELL.sub(lambda _: f'<td data-label="{next(labels, "")}"', row[0])
+
+    return ROW.sub(label, table)
 
 
 def setup(app: Any) -> None:
-    app.connect("html-page-context", break_names)
+    app.connect("html-page-context", adapt_tables)
