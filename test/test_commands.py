@@ -165,3 +165,15 @@ def test_training_and_the_demo_are_commands_in_a_checkout(monkeypatch, tmp_path,
             patch.chdir(tmp_path)
             assert main([command]) == 1
             assert f"disam {command} needs " in capsys.readouterr().err
+
+
+def test_a_package_that_cannot_be_loaded_is_one_line_with_the_remedy(tmp_path):
+    text = "lib.so: cannot open shared object file\nand where to read more"
+    (tmp_path / "rclpy.py").write_text(f"raise ImportError({text!r})\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
+        "from disam_ros.cli import main; sys.exit(main(['watch']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stderr.count("\n") == 1
+    assert "lib.so: cannot open shared object file; disam doctor names it" in ran.stderr

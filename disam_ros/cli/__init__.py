@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, fault = 1, _fault_of_system(error)
     except ModuleNotFoundError as error:
         status, fault = 1, _missing_package(error)
+    except ImportError as error:
+        status, fault = 1, _broken_package(error)
     except MemoryError as error:
         status, fault = 1, f"out of memory: {error}; free some, or raise its limit (ulimit -v)"
     return report(status, fault)
@@ -92,6 +94,14 @@ def _missing_package(error: ModuleNotFoundError) -> str:
     names = {package.module: package.requirement for package in PACKAGES}
     install = f"{sys.executable} -m pip install '{names.get(module, module)}'"
     return f"this needs the package {module}, which is not installed: {install}; see disam doctor"
+
+
+def _broken_package(error: ImportError) -> str:
+    """Names what cannot be loaded. Raises the error again for a module of this package."""
+    if (error.name or "").split(".")[0] == "disam_ros":
+        raise error
+    reason = str(error).splitlines()[0]
+    return f"a package is installed but cannot be loaded: {reason}; disam doctor names it"
 
 
 def _fault_of_system(error: OSError) -> str:
