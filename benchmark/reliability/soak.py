@@ -3,9 +3,10 @@
 
 `python -m benchmark.reliability.soak [--minutes N] [--page]`: images at 10 Hz over DDS with
 odometry and position priors, loop closures on, a reload of the map every minute and a clock that
-jumps an hour ahead and back. Exit code 1 where memory, threads or descriptors grow after the
-warm-up, or an image has neither exactly one answer nor a counted drop. Ctrl-C ends it early; what
-was measured is shown and judged.
+jumps an hour ahead and back; beside it a map builder that maps the same drive, and an open page of
+`disam view`. Exit code 1 where memory, threads or descriptors of one of them grow after the
+warm-up, an image has neither exactly one answer nor a counted drop, or the live map cannot be
+completed and opened. Ctrl-C ends it early; what was measured is shown and judged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rclpy.executors import ExternalShutdownException
 from tqdm import tqdm
 
 from benchmark.machine import circumstances, load, resident
+from benchmark.reliability.companions import Companions, companions
 from benchmark.reliability.page import PAGE
 from benchmark.reliability.vehicle import Sight, Vehicle
 from benchmark.truth import truth_of
@@ -49,7 +51,7 @@ ROUTE = 240  # images of the drive that is repeated to and fro
 GROWTH = 0.02  # of memory after the warm-up
 PARTS = 5  # of the time after the warm-up: the last is compared with the first
 ROWS = 10  # of the table
-PATIENCE = 60.0  # time for the node to start, and for its last answers [s]
+PATIENCE = 300.0  # time for the nodes to start, and for its last answers [s]
 PARAMETERS = {
     "image_transport": "raw",
     "use_tf": False,
@@ -60,6 +62,7 @@ PARAMETERS = {
     "qos_overrides./image.subscription.depth": 100,
 }
 DROPPED = "images dropped"
+FIGURES = ("resident", "threads", "descriptors")
 COUNTS = (
     "places known",
     "places unknown",
@@ -106,6 +109,7 @@ class Sample:
     descriptors: int  # of open files
     answered: int  # images
     dropped: int  # images
+    beside: dict[str, list[float]] = field(default_factory=dict)  # FIGURES of each process
 
 
 @dataclass
@@ -120,6 +124,9 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)  # of the node's diagnostics
     interrupted: bool = False
     ended: str = ""  # why it ended early
+    live_map: list[str] = field(default_factory=list)  # what is wrong with it
+    built: dict[str, str] = field(default_factory=dict)  # diagnostics of the map builder
+    page: int = 0  # messages to the page
 
     @property
     def unaccounted(self) -> int:
@@ -128,20 +135,36 @@ class Run:
 
     def growth(self, figure: str) -> tuple[float, float]:
         """Median of a figure in the first and in the last part after the warm-up."""
-        after = [getattr(s, figure) for s in self.samples if s.images > self.plan.warm_up]
-        size = max(1, len(after) // PARTS)
-        return (median(after[:size]), median(after[-size:])) if after else (0.0, 0.0)
+        return self._ends([getattr(sample, figure) for sample in self._judged()])
+
+    def growth_beside(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Medians of the figures of each process beside the node, as of `growth`."""
+        judged = self._judged()
+        return {
+            name: {
+                figure: self._ends([sample.beside[name][number] for sample in judged])
+                for number, figure in enumerate(FIGURES)
+            }
+            for name in (judged[-1].beside if judged else ())
+        }
+
+    def _judged(self) -> list[Sample]:
+        """Samples after the warm-up."""
+        return [sample for sample in self.samples if sample.images > self.plan.warm_up]
+
+    @staticmethod
+    def _ends(values: list[float]) -> tuple[float, float]:
+        """Medians of the first and of the last part."""
+        size = max(1, len(values) // PARTS)
+        return (median(values[:size]), median(values[-size:])) if values else (0.0, 0.0)
 
     def faults(self) -> list[str]:
         """What must not be; empty: the node has passed."""
         reasons = [self.ended] if self.ended else []
-        first, last = self.growth("resident")
-        if last > (1 + GROWTH) * first:
-            reasons.append(f"memory grew from {first:.0f} to {last:.0f} MiB")
-        for figure in ("threads", "descriptors"):
-            first, last = self.growth(figure)
-            if last > first:
-                reasons.append(f"{figure} grew from {first:g} to {last:g}")
+        reasons += _grown("", {figure: self.growth(figure) for figure in FIGURES})
+        for name, figures_beside in self.growth_beside().items():
+            reasons += _grown(f"{name}: ", figures_beside)
+        reasons += self.live_map
         if self.unaccounted and not self.interrupted:
             reasons.append(f"{self.unaccounted} images have neither an answer nor a counted drop")
         repeated = self.foreign + sum(number > 1 for number in self.answers.values())
@@ -153,8 +176,24 @@ class Run:
         return reasons
 
 
-def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> Run:
-    """Drive the route, of known poses, to and fro. Ctrl-C and the node's end keep what there is."""
+def _grown(prefix: str, growth: dict[str, tuple[float, float]]) -> list[str]:
+    """What of a process grew more than it may, after the prefix."""
+    reasons = []
+    first, last = growth["resident"]
+    if last > (1 + GROWTH) * first:
+        reasons.append(f"{prefix}memory grew from {first:.0f} to {last:.0f} MiB")
+    for figure in ("threads", "descriptors"):
+        first, last = growth[figure]
+        if last > first:
+            reasons.append(f"{prefix}{figure} grew from {first:g} to {last:g}")
+    return reasons
+
+
+def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan, live_map: Path) -> Run:
+    """Drive the route, of known poses, to and fro. Ctrl-C and the node's end keep what there is.
+
+    live_map: directory of the map that is built meanwhile.
+    """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     domain_id, run = own_domain(), Run(plan)
     parameters = {"map": map_dir, "model": model_dir, **PARAMETERS}
@@ -162,12 +201,14 @@ def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> 
     with (
         AnswerRecorder(domain_id=domain_id) as recorder,
         localizer_process(parameters, {}, domain_id) as process,
+        companions(recorder.node, model_dir, live_map, domain_id) as beside,
     ):
         vehicle = Vehicle(recorder.node, route, frame)
         try:
-            _connect(recorder, process, vehicle)
-            _drive(run, recorder, process, vehicle)
+            _connect(recorder, process, vehicle, beside)
+            _drive(run, recorder, process, vehicle, beside)
             _drain(run, recorder, process, vehicle)
+            run.live_map = beside.finish(recorder)
         except (KeyboardInterrupt, ExternalShutdownException):
             run.interrupted = True
         except DisamError as error:
@@ -176,24 +217,35 @@ def soak(map_dir: Path, model_dir: Path, route: Sequence[Sight], plan: Plan) -> 
         run.foreign = recorder.outcomes.total() - sum(run.answers.values())
         run.reloads = vehicle.reloads()
         run.counts = {key: int(recorder.diagnostics.get(key, 0)) for key in (DROPPED, *COUNTS)}
+        run.built, run.page = beside.facts, beside.page.messages
     return run
 
 
-def _connect(recorder: AnswerRecorder, process: subprocess.Popen[bytes], vehicle: Vehicle) -> None:
+def _connect(
+    recorder: AnswerRecorder,
+    process: subprocess.Popen[bytes],
+    vehicle: Vehicle,
+    beside: Companions,
+) -> None:
     """Wait until images reach the node and answers come back. Raises DisamError."""
 
     def connected() -> bool:
         require_alive(process)
         facts = recorder.diagnostics
         heard = int(facts.get("answer subscribers", 0)) > 0
-        return facts.get("state") == "active" and heard and vehicle.connected()
+        active = facts.get("state") == "active" and heard and vehicle.connected()
+        return beside.connected() and active
 
     if not recorder.wait(connected, PATIENCE):
         raise DisamError(f"the node did not become active within {PATIENCE:g} s")
 
 
 def _drive(
-    run: Run, recorder: AnswerRecorder, process: subprocess.Popen[bytes], vehicle: Vehicle
+    run: Run,
+    recorder: AnswerRecorder,
+    process: subprocess.Popen[bytes],
+    vehicle: Vehicle,
+    beside: Companions,
 ) -> None:
     """Send the images of the plan, no faster than they are due."""
     plan, began = run.plan, time.monotonic()
@@ -203,12 +255,16 @@ def _drive(
             recorder.wait(lambda: False, due - time.monotonic())
             due = max(due + 1 / HZ, time.monotonic())
             require_alive(process)
+            beside.connected()
             if number and number % plan.reload == 0:
                 vehicle.reload()
             run.answers[plan.stamp_ns(number)] = 0
             vehicle.send(number, plan.stamp_ns(number))
             if number % plan.sample == plan.sample - 1:
-                run.samples.append(_sample(run, recorder, process.pid, time.monotonic() - began))
+                sample = _sample(run, recorder, process.pid, time.monotonic() - began)
+                processes = beside.processes.items()
+                sample.beside.update((name, _figures_of(each.pid)) for name, each in processes)
+                run.samples.append(sample)
                 recorder.forget()
                 bar.set_postfix_str(f"{run.samples[-1].resident:.0f} MiB")
             bar.update()
@@ -228,19 +284,23 @@ def _drain(
 
 
 def _sample(run: Run, recorder: AnswerRecorder, pid: int, seconds: float) -> Sample:
-    threads, descriptors = (
-        len(list(Path(f"/proc/{pid}/{kind}").iterdir())) for kind in ("task", "fd")
-    )
+    memory, threads, descriptors = _figures_of(pid)
     return Sample(
         images=len(run.answers),
         seconds=seconds,
-        resident=resident("VmRSS", pid) / 2**20,
+        resident=memory,
         anonymous=resident("RssAnon", pid) / 2**20,
-        threads=threads,
-        descriptors=descriptors,
+        threads=int(threads),
+        descriptors=int(descriptors),
         answered=recorder.outcomes.total(),
         dropped=int(recorder.diagnostics.get(DROPPED, 0)),
     )
+
+
+def _figures_of(pid: int) -> list[float]:
+    """Returns the FIGURES of a process, its memory in MiB."""
+    counts = [len(list(Path(f"/proc/{pid}/{kind}").iterdir())) for kind in ("task", "fd")]
+    return [resident("VmRSS", pid) / 2**20, *counts]
 
 
 def figures(run: Run) -> dict[str, Any]:
@@ -260,7 +320,10 @@ def figures(run: Run) -> dict[str, Any]:
         "reloads": Counter(run.reloads)[""],
         "counts": run.counts,
         "warm_up": run.plan.warm_up / HZ / 60,
-        "growth": {x: run.growth(x) for x in ("resident", "threads", "descriptors")},
+        "growth": {figure: run.growth(figure) for figure in FIGURES},
+        "beside": run.growth_beside(),
+        "built": run.built,
+        "page": run.page,
         "interrupted": run.interrupted,
         "faults": run.faults(),
         "load": load(),
@@ -273,7 +336,8 @@ def measure(minutes: float = MINUTES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         map_dir = Path(scratch) / "map"
         build_map(source, load_model(MODEL), map_dir, MapBuilderConfig())
-        return figures(soak(map_dir, MODEL, _route(), Plan.of(minutes)))
+        plan, live_map = Plan.of(minutes), Path(scratch) / "live"
+        return figures(soak(map_dir, MODEL, _route(), plan, live_map))
 
 
 def _route() -> list[Sight]:
