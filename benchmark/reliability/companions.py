@@ -54,11 +54,13 @@ class Reader:
 
     def _read(self) -> None:
         while self._open:
-            with suppress(OSError, WebSocketException, TimeoutError):
-                with connect(self._url, max_size=None, compression=None) as page:
-                    while self._open:
-                        page.recv(timeout=10 * RETRY)
-                        self.messages += 1
+            with (
+                suppress(OSError, WebSocketException, TimeoutError),
+                connect(self._url, max_size=None, compression=None) as page,
+            ):
+                while self._open:
+                    page.recv(timeout=10 * RETRY)
+                    self.messages += 1
             time.sleep(RETRY)
 
 
