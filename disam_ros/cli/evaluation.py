@@ -27,6 +27,7 @@ from disam_ros.config import LocalizerConfig
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import BAG, EVALUATION
+from disam_ros.files.paths import real
 from disam_ros.nodes import require_middleware
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _evaluate_outputs(arguments: argparse.Namespace) -> Outputs:
 
 def _name_of(drive: str) -> str:
     """Returns the name of a drive in the results."""
-    return Path(drive).resolve().stem
+    return real(drive).stem
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from disam_ros.cli.bag_options import add_bag_options, bag_options_of
 from disam_ros.cli.outputs import Outputs, add_output, add_overwrite
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import FILE, MODEL
-from disam_ros.files.paths import find_model, shipped_models
+from disam_ros.files.paths import find_model, real, shipped_models
 from disam_ros.files.printable import say
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def _calibrate_outputs(arguments: argparse.Namespace) -> Outputs:
 
 def _is_shipped(model: Path) -> bool:
     """Returns whether a model came with this installation or another one."""
-    place = model.resolve()
-    shipped = [path.resolve() for path in shipped_models().values()]
+    place = real(model)
+    shipped = [real(path) for path in shipped_models().values()]
     return place in shipped or "share/disam_ros" in place.as_posix()
 
 

@@ -2,7 +2,8 @@
 """Outputs of commands, which overwrite only what a command wrote.
 
 An output directory holds a manifest of the files that were written into it. Only these are ever
-removed, when it is overwritten; everything else in it stays.
+removed, when it is overwritten; everything else in it stays. The name of an output that is
+overwritten always leads to the old one or to the new one, each whole.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from disam_ros.errors import DisamError, OutputError
+from disam_ros.files import paths
 from disam_ros.files.reading import read_json
 from disam_ros.files.writing import (
     PART,
     atomic_file,
     describe_fault,
+    exchange,
     part_of,
     sync_directory,
     write_json,
@@ -33,12 +36,13 @@ MANIFEST_VERSION = 1
 FILE = "file"  # kind of an output that is a file; the others are directories
 MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
 EVALUATION, EXPORT = "evaluation", "export"
+OLD = ".old"  # suffix of what is replaced, where names cannot be exchanged at one stroke
 REMEDY = "choose another output, or replace it with --overwrite"
 
 
 @contextmanager
-def writing(*paths: Path) -> Iterator[None]:
-    """Report a fault of the disk as OutputError, which names the first of the paths.
+def writing(*targets: Path) -> Iterator[None]:
+    """Report a fault of the disk as OutputError, which names the first of the targets.
 
     Faults of files that lie elsewhere pass: they were read.
     """
@@ -46,9 +50,9 @@ def writing(*paths: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = error.filename2 or error.filename  # the second is the target of a copy
-        if named is not None and not any(Path(named).is_relative_to(path) for path in paths):
+        if named is not None and not any(Path(named).is_relative_to(path) for path in targets):
             raise
-        raise OutputError(f"{paths[0]} cannot be written: {describe_fault(error)}") from error
+        raise OutputError(f"{targets[0]} cannot be written: {describe_fault(error)}") from error
 
 
 def require_output(
@@ -77,7 +81,7 @@ def require_output(
 
 def require_outside(output: Path | str, source: Path | str) -> None:
     """Raise OutputError for an output in the directory that it is made of."""
-    source, target = Path(source).resolve(), Path(output).resolve()
+    source, target = paths.real(source), paths.real(output)
     if source.is_dir() and target.is_relative_to(source):
         place = "" if target == source else f" lies in {source}, which"
         raise OutputError(f"{output}{place} is read: choose an output outside of it")
@@ -86,6 +90,11 @@ def require_outside(output: Path | str, source: Path | str) -> None:
 def is_output(directory: Path) -> bool:
     """Returns whether a directory holds what a command wrote."""
     return (directory / MANIFEST).is_file()
+
+
+def is_replaced(directory: Path) -> bool:
+    """Returns whether a directory has lost its name to a new one, and can go."""
+    return bool(_manifest(directory)["replaced"])
 
 
 def _refuse_taken(path: Path, kind: str, overwrite: bool, remedy: str) -> None:
@@ -130,16 +139,20 @@ def _content(directory: Path) -> list[str]:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
-    """Read a directory's manifest; kind "" and no files where it has none, or a malformed one."""
+    """Read a directory's manifest; kind "" and no files where it has none, or a malformed one.
+
+    replaced: whether a new directory takes its name, so that it can go once it has lost that.
+    """
     with suppress(DisamError, KeyError, TypeError):
         values = read_json(directory / MANIFEST, MANIFEST_VERSION, OutputError)
-        return {"kind": str(values["kind"]), "files": [str(name) for name in values["files"]]}
-    return {"kind": "", "files": []}
+        files = [str(name) for name in values["files"]]
+        return {"kind": str(values["kind"]), "files": files, "replaced": "replaced" in values}
+    return {"kind": "", "files": [], "replaced": False}
 
 
-def _write_manifest(directory: Path, kind: str, files: list[str]) -> None:
+def _write_manifest(directory: Path, kind: str, files: list[str], **more: bool) -> None:
     """Write a directory's manifest."""
-    values = {"format_version": MANIFEST_VERSION, "kind": kind, "files": files}
+    values = {"format_version": MANIFEST_VERSION, "kind": kind, "files": files, **more}
     write_json(directory / MANIFEST, values, indent=0)
 
 
@@ -188,9 +201,12 @@ class OutputDirectory:
         self.part = part_of(self.path)
         require_output(self.path, kind, overwrite)
         self._lock = -1
-        with writing(self.path, self.part):
-            self.part.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take()
+        self._old = self.path.with_name(self.path.name + OLD)
+        with writing(self.path, self.part, self._old):
+            self._make()
+            if self._finish_replacing():
+                self.close()
+                self._make()
             try:
                 _write_manifest(self.part, self.kind, [])
             except OSError:
@@ -219,7 +235,7 @@ class OutputDirectory:
             listed = [*files, *expected]
             _write_manifest(self.part, self.kind, listed)
             if self.overwrite and self.path.exists():
-                self._replace(files, listed)
+                self._replace(files)
             else:
                 self.part.rename(self.path)
             sync_directory(self.path.absolute().parent)
@@ -236,54 +252,88 @@ class OutputDirectory:
             os.close(self._lock)
         self._lock = -1
 
-    def _take(self) -> int:
-        """Lock `part` until `close` or the end of the process."""
-        handle = os.open(self.part, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise OutputError(
-                f"{self.part} is being written by another process: let it end or choose another "
-                f"output"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        return handle
+    def _make(self) -> None:
+        """Make `part` and lock it until `close` or the end of the process."""
+        self.part.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.part)
 
-    def _replace(self, files: list[str], listed: list[str]) -> None:
-        """Put the new files in the place of the old ones; others stay."""
+    def _finish_replacing(self) -> bool:
+        """Complete what a killed process began in `_replace`; returns whether `part` is gone."""
+        if self._old.is_dir() and is_replaced(self._old):
+            self._old.rename(self.part if self.path.exists() else self.path)
+        if not (is_replaced(self.part) and self.path.is_dir()):
+            return False
+        _settle(self.part, self.path)
+        return True
+
+    def _replace(self, files: list[str]) -> None:
+        """Give the new directory the name of the old one, whose other files it takes over."""
         old = _manifest(self.path)["files"]
         folders = {str(folder) for name in files for folder in Path(name).parents}
         for name in {*files, *folders} - {*old}:
             path = self.path / name
             if os.path.lexists(path) and not (name in folders and path.is_dir()):
                 raise OutputError(f"{path} is in the way: move it away or rename it")
-        _remove(self.path, old)
-        if _content(self.path) in ([], [MANIFEST]):
-            (self.path / MANIFEST).unlink(missing_ok=True)
-            self.part.rename(self.path)
-            return
-        _write_manifest(self.path, self.kind, listed)
-        for name in files:
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.part / name).rename(self.path / name)
-        shutil.rmtree(self.part)
+        lock = _locked(self.path)
+        try:
+            _write_manifest(self.path, self.kind, old, replaced=True)
+            if not exchange(self.part, self.path):
+                self.path.rename(self._old)
+                self.part.rename(self.path)
+                self._old.rename(self.part)
+            sync_directory(self.path.absolute().parent)
+            _settle(self.part, self.path)
+        finally:
+            os.close(lock)
+
+
+def _locked(directory: Path) -> int:
+    """Lock a directory until the returned descriptor is closed. Raises OutputError."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise OutputError(
+            f"{directory} is being written by another process: let it end or choose another output"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return handle
+
+
+def _settle(old: Path, new: Path) -> None:
+    """Remove a directory that was replaced; what is not of its manifest moves to the new one."""
+    _remove(old, _manifest(old)["files"])
+    _move_content(old, new)
+    shutil.rmtree(old)
+
+
+def _move_content(source: Path, target: Path) -> None:
+    """Move all but manifests into a directory. Raises OutputError where a name is taken."""
+    for name in _content(source):
+        path = target / name
+        if not os.path.lexists(path):
+            (source / name).rename(path)
+        elif path.is_dir() and (source / name).is_dir():
+            _move_content(source / name, path)
+        elif name != MANIFEST:
+            raise OutputError(f"{path} is in the way of {source / name}: move one of them away")
 
 
 def _files_in(directory: Path) -> list[str]:
     """List the paths of all files but the manifest, relative, sorted."""
-    paths = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
-    return sorted(str(p.relative_to(directory)) for p in paths if p != directory / MANIFEST)
+    files = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
+    return sorted(str(p.relative_to(directory)) for p in files if p != directory / MANIFEST)
 
 
 def _remove(directory: Path, files: Iterable[str]) -> None:
     """Remove files of a directory and the folders that this empties; nothing outside of it."""
     folders = set()
-    inside = directory.resolve()
+    inside = paths.real(directory)
     for name in files:
         path = directory / name
-        if path.parent.resolve().is_relative_to(inside) and path.name != MANIFEST:
+        if paths.real(path.parent).is_relative_to(inside) and path.name != MANIFEST:
             path.unlink(missing_ok=True)
             folders |= {path.parents[k] for k in range(len(Path(name).parts) - 1)}
     for folder in sorted(folders, key=lambda path: -len(path.parts)):
@@ -327,8 +377,17 @@ def output_file(path: Path | str, overwrite: bool = False, **options: Any) -> It
             with atomic_file(part, **options) as file:
                 yield file
             if path.exists():
-                path.rename(_free(path))
+                _keep(path)
             part.rename(path)
+
+
+def _keep(path: Path) -> None:
+    """Give a file another name, beside the one that it has until it is replaced."""
+    free = _free(path)
+    try:
+        free.hardlink_to(path)
+    except OSError:  # a file system without links
+        path.rename(free)
 
 
 def _free(path: Path) -> Path:

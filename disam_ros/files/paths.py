@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from disam_ros.errors import ConfigError
+
+
+def real(path: Path | str) -> Path:
+    """The absolute path without symbolic links; of a loop of links, one of them."""
+    return Path(os.path.realpath(path))
+
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FAST_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")  # names of ROS's Fast DDS layers
@@ -17,7 +24,12 @@ MODEL_FILE = "model.json"  # what makes a directory a model
 
 
 def expand(text: str) -> str:
-    """Replace `~` by the home directory; the path is unchanged where that is unknown."""
+    """Replace `~` by the home directory; the path is unchanged where that is unknown.
+
+    Raises ConfigError for what can be no path.
+    """
+    if "\0" in text:
+        raise ConfigError(f"expected a path, got {text!r:.300}")
     try:
         return str(Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError:

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+EXCHANGE, NEAR = 2, -100  # flag of renameat2, and its directory of relative paths
 PART = ".part"  # suffix of an incomplete file or directory
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}  # numpy's error of a full disk has no number
 
@@ -38,8 +41,13 @@ def file_sha256(path: Path) -> str:
 
 
 def part_of(path: Path) -> Path:
-    """The path where a file or directory is written before it gets its name."""
-    return path.with_name(path.name + PART)
+    """The path where a file or directory is written before it gets its name.
+
+    Directories without a name of their own, such as `.`, are named by where they are.
+    """
+    if path.name in ("", ".."):
+        path = Path(os.path.realpath(path))
+    return path.parent / (path.name + PART)
 
 
 @contextmanager
@@ -81,6 +89,19 @@ def _taken(part: Path) -> int:
         os.close(handle)
 
 
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block of a directory, so that none of two changes
+    of one file is lost."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def sync(file: IO[Any]) -> None:
     """Flush a file to disk."""
     file.flush()
@@ -94,6 +115,16 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Give two directories each other's names at one stroke; False where a file system cannot."""
+    sys.audit("os.rename", str(first), str(second), -1, -1)
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # of another C library
+        return False
+    return bool(rename(NEAR, os.fsencode(first), NEAR, os.fsencode(second), EXCHANGE) == 0)
 
 
 def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:

@@ -192,6 +192,11 @@ class MapBuilder:
         return self._writer.count + len(self._gathered) + pending
 
     @property
+    def complete(self) -> bool:
+        """Whether a killed build has only to be finished."""
+        return self._writer.complete
+
+    @property
     def left_out(self) -> str:
         """How many images cannot be used, and why."""
         return f"{self._unposed} without a pose, {self._unreadable} unreadable"

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Crash-safe map writing: append to `<map>.part`, commit, compress and rename.
 
-Rows are appended to plain files; a commit syncs them to disk and then replaces `progress.json`,
-which holds the number of valid rows. Reopening truncates the files to that number and resumes.
+Rows are appended to plain files; a commit syncs them to disk and then replaces `PROGRESS`, which
+holds the number of valid rows. Reopening truncates the files to that number and resumes.
 `finish` compresses the descriptors, until then stored in half precision in files of their own,
-writes map.json and renames the directory.
+writes map.json, removes those files and renames the directory, which keeps `PROGRESS`: nothing is
+left to do after the rename, and before it a killed build can always go on.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from disam_ros.mapping.rows import RowFile, Rows
 from disam_ros.models.projection import Projection
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
-PROGRESS = "progress.json"
+PROGRESS = ".disam_progress.json"
 PROGRESS_KINDS = {
     **dict.fromkeys(("header", "shapes"), dict),
     "source": str,
@@ -66,6 +67,7 @@ class MapWriter:
     shapes: (C, h, w) of the coarse and fine descriptors before flattening.
     source: identity of the input; a half-built map of another header or source is refused.
     position, skipped: inputs consumed at the last commit, and how many of them were skipped.
+    complete: a killed process has written all but the name: only `finish` is left to do.
     overwrite: a map that is there is replaced in the end. projection: the model's, which the header
     names; None: learned on the map's images.
     Raises OutputError where the output exists; MapError where no map of this header could be
@@ -85,6 +87,7 @@ class MapWriter:
         require_readable(header, f"{directory} cannot become a map")
         self._output = OutputDirectory(directory, MAP, overwrite)
         self.directory, self.part = self._output.path, self._output.part
+        self.complete = False
         self.count = 0
         self.position = 0
         self.skipped = 0
@@ -117,6 +120,8 @@ class MapWriter:
         `record.id` and `record.path` are replaced. Raises MapError for descriptors that are not
         finite, and without a pose.
         """
+        if self.complete:
+            raise MapError(f"{self.part} is complete but for its name, and takes no more images")
         if record.map_from_camera is None:
             raise MapError(f"{record.source or record.id} has no pose: a map image needs one")
         if not (np.isfinite(coarse).all() and np.isfinite(fine).all()):
@@ -138,6 +143,8 @@ class MapWriter:
 
     def commit(self, position: int, skipped: int = 0) -> None:
         """Sync all added images to disk; the input is consumed up to `position`."""
+        if self.complete:
+            return
         with self._reporting_disk_errors():
             for file in self._files:
                 sync(file)
@@ -152,20 +159,26 @@ class MapWriter:
         if not self.count:
             raise MapError("no image was added: a map needs at least one")
         with self._reporting_disk_errors():
-            for name in self._kinds:
-                self._arrays[name].seek(0)
-                self._arrays[name].write(self._npy_header(name, self.count))
-                self._arrays[name].seek(0, os.SEEK_END)
-            for file in self._files:
-                sync(file)
-            contents = self._contents()
-            self._triangulate(contents, show_progress)
-            write_map(self.part, self._header, contents, extra or {})
-            self._output.publish(map(index_file, range(len(contents.camera_names))))
-            for name in (PROGRESS, COARSE, FINE):
-                (self.directory / name).unlink(missing_ok=True)
+            if not self.complete:
+                self._complete(extra or {}, show_progress)
+            for name in (COARSE, FINE):
+                (self.part / name).unlink(missing_ok=True)
+            cameras = len(PlaceMap(self.part, verify=False).cameras())
+            self._output.publish(map(index_file, range(cameras)))
         self.close()
         return self.directory
+
+    def _complete(self, extra: Mapping[str, Any], show_progress: bool) -> None:
+        """Write all files of the map, map.json last."""
+        for name in self._kinds:
+            self._arrays[name].seek(0)
+            self._arrays[name].write(self._npy_header(name, self.count))
+            self._arrays[name].seek(0, os.SEEK_END)
+        for file in self._files:
+            sync(file)
+        contents = self._contents()
+        self._triangulate(contents, show_progress)
+        write_map(self.part, self._header, contents, extra)
 
     def _contents(self) -> Contents:
         """Compresses the descriptors and tabulates poses and cameras."""
@@ -237,6 +250,11 @@ class MapWriter:
         if progress is not None:
             self.count, self.position = progress["count"], progress["position"]
             self.skipped = progress["skipped"]
+            self.complete = self._is_complete()
+        else:
+            self._output.clear()  # what another command left there
+        if self.complete:
+            return
         mode: Literal["w", "r+"] = "w" if progress is None else "r+"
         self._table = (self.part / "images.csv").open(mode, newline="")
         self._files.append(self._table)
@@ -269,10 +287,15 @@ class MapWriter:
                 raise MapError(
                     f"{self.part} holds a half-built map of another model, source or settings"
                 )
-            self._check_committed(progress)
+            if not self._is_complete():
+                self._check_committed(progress)
         except MapError as error:
             raise MapError(f"{error}; move {self.part} away to start over") from error
         return progress
+
+    def _is_complete(self) -> bool:
+        """Whether all files were written: then the first that `finish` removes is missing."""
+        return (self.part / "map.json").exists() and not (self.part / COARSE).exists()
 
     def _check_committed(self, progress: Mapping[str, Any]) -> None:
         """Raise MapError unless the files hold what was committed."""

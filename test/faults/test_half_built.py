@@ -83,7 +83,7 @@ TEXTS = {
 @pytest.mark.parametrize("fault", TEXTS)
 def test_a_progress_that_is_no_object_is_one_line_with_file_and_remedy(world, capsys, fault):
     text, words = TEXTS[fault]
-    path = world / "map.part/progress.json"
+    path = world / "map.part/.disam_progress.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     before = tree(world / "map.part")
     assert main(build_line(world)) == 1
@@ -115,7 +115,7 @@ EDITS = [
 @pytest.mark.parametrize("number", range(len(EDITS)))
 def test_a_progress_edited_by_hand_is_one_line_with_file_key_and_remedy(world, capsys, number):
     change, words = EDITS[number]
-    edit_json(world / "map.part/progress.json", change)
+    edit_json(world / "map.part/.disam_progress.json", change)
     before = tree(world / "map.part")
     assert main(build_line(world)) == 1
     assert_words(last_line(capsys), world, words)
@@ -129,7 +129,7 @@ def assert_words(line: str, world: Path, words: str) -> None:
 
 
 FILES = {
-    "progress.json": (lambda p: p.mkdir(), "is no regular file"),
+    ".disam_progress.json": (lambda p: p.mkdir(), "is no regular file"),
     "images.csv": (None, "images.csv cannot be read: No such file"),
     "coarse_whole.npy": (None, "coarse_whole.npy cannot be read: No such file"),
     "fine_whole.npy": (lambda p: p.write_bytes(bytes(9)), "fine_whole.npy is damaged: it has 9 b"),
@@ -148,7 +148,7 @@ def test_files_of_a_half_built_map_that_are_lost_are_named(world, capsys, name):
 
 
 def test_a_progress_that_is_a_pipe_is_not_waited_for(world, capsys):
-    path = world / "map.part/progress.json"
+    path = world / "map.part/.disam_progress.json"
     path.unlink()
     os.mkfifo(path)
     signal.alarm(300)
@@ -156,7 +156,7 @@ def test_a_progress_that_is_a_pipe_is_not_waited_for(world, capsys):
         assert main(build_line(world)) == 1
     finally:
         signal.alarm(0)
-    assert_words(last_line(capsys), world, "progress.json is no regular file")
+    assert_words(last_line(capsys), world, ".disam_progress.json is no regular file")
 
 
 def test_a_build_goes_on_from_a_sound_progress(world, capsys):
@@ -222,7 +222,9 @@ def test_a_build_that_kept_no_image_leaves_nothing_that_blocks_the_corrected_one
 
 
 def test_a_build_killed_before_its_first_image_does_not_block_other_settings(world):
-    edit_json(world / "map.part/progress.json", lambda v: v.update(count=0, header={}, position=3))
+    edit_json(
+        world / "map.part/.disam_progress.json", lambda v: v.update(count=0, header={}, position=3)
+    )
     assert main([*build_line(world), "--keyframe-distance", "0.1"]) == 0
 
 

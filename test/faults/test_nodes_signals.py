@@ -111,7 +111,7 @@ def test_a_map_builder_saves_the_images_that_it_accepted(world, tmp_path, signum
         assert process.interrupt(signum) == 0
     assert_clean(process)
     assert f"{IMAGES} images are safe" in process.log
-    progress = json.loads((tmp_path / "map.part" / "progress.json").read_text())
+    progress = json.loads((tmp_path / "map.part" / ".disam_progress.json").read_text())
     assert progress["count"] == IMAGES
 
 

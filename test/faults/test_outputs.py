@@ -265,7 +265,7 @@ def test_what_a_killed_command_left_is_replaced(inputs, tmp_path, name):
     assert main(command.line(inputs, target)) == 0
     (target / "half-written").write_text("stale")
     target.rename(tmp_path / "out.part")  # with a manifest of this kind: a killed command's
-    (tmp_path / "out.part" / "progress.json").unlink(missing_ok=True)
+    (tmp_path / "out.part" / ".disam_progress.json").unlink(missing_ok=True)
     assert main(command.line(inputs, target)) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 

@@ -20,12 +20,12 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import MapError, ModelError
-from disam_ros.files.outputs import MAP, OutputDirectory
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import MapBuilder, build_map, write_indices
 from disam_ros.mapping.index import CellIndex
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.mapping.thumbnails import BYTES, FILE
+from disam_ros.mapping.writer import MapWriter
 from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import PRESETS, NetworkConfig
@@ -273,9 +273,14 @@ def test_a_disk_that_takes_no_index_costs_the_index_but_not_the_map(
 ):
     for module in ("builder", "index"):
         monkeypatch.setattr(f"disam_ros.mapping.{module}.FLAT", 5)
-    unfinished = OutputDirectory(tmp_path / "map", MAP)
-    (unfinished.part / "index_0.faiss.part").mkdir()  # no file can be put there
-    unfinished.close()
+    finish = MapWriter.finish
+
+    def finished(*arguments):
+        path = finish(*arguments)
+        (path / "index_0.faiss.part").mkdir()  # no file can be put there
+        return path
+
+    monkeypatch.setattr(MapWriter, "finish", finished)
     place_map = build(dataset, model, tmp_path / "map", builder_config)
     assert "cannot be written" in caplog.text and "disam map check" in caplog.text
     assert len(PlaceMap(tmp_path / "map")) == len(place_map) == 12

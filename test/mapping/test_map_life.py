@@ -159,10 +159,10 @@ def test_a_map_is_never_changed_in_place(root, capsys):
 
 def test_a_half_built_map_is_not_cleared_away(root, tmp_path):
     (tmp_path / "new.part").mkdir()
-    (tmp_path / "new.part" / "progress.json").write_text("{}")
+    (tmp_path / "new.part" / ".disam_progress.json").write_text("{}")
     with pytest.raises(MapError, match="half-built"):
         assemble([Part.whole(PlaceMap(root / "map"))], tmp_path / "new", {"operation": "crop"})
-    assert (tmp_path / "new.part" / "progress.json").exists()
+    assert (tmp_path / "new.part" / ".disam_progress.json").exists()
 
 
 def test_an_operation_that_ends_early_leaves_nothing_and_the_old_map(root, tmp_path, monkeypatch):

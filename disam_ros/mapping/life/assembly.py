@@ -20,7 +20,8 @@ from scipy.spatial.transform import Rotation
 from disam_ros.camera import Camera
 from disam_ros.datasets.records import record_row, records_writer
 from disam_ros.errors import MapError
-from disam_ros.files.outputs import MAP, atomic_directory
+from disam_ros.files.outputs import MAP, atomic_directory, is_replaced
+from disam_ros.files.paths import real
 from disam_ros.files.writing import file_sha256, part_of
 from disam_ros.geometry import Transform, distance
 from disam_ros.mapping import keypoints
@@ -125,12 +126,12 @@ def assemble(
     """
     output, first = Path(output), parts[0].place_map
     for part in parts:
-        if output.resolve() == part.place_map.directory.resolve():
+        if real(output) == real(part.place_map.directory):
             raise MapError(
                 f"{output} is the map that is read: a map is never changed in place; write the new "
                 f"revision beside it and let the node take it by ~/reload"
             )
-    if (part_of(output) / PROGRESS).exists():
+    if (part_of(output) / PROGRESS).exists() and not is_replaced(part_of(output)):
         raise MapError(
             f"{part_of(output)} holds a half-built map: finish that build, or choose another output"
         )

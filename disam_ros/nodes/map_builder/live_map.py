@@ -129,7 +129,11 @@ class LiveMap:
         except DisamError as error:
             self._break(error)
             return 0
-        return self._builder.count
+        count = self._builder.count
+        if self._builder.complete:
+            _, text = self._finish()
+            self._logger.warning(f"{text}: a build before was all but complete, and takes no more")
+        return count
 
     def add(self, item: PosedMessage) -> None:
         """Queue an image; it is dropped while the map is being completed."""
