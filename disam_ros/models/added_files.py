@@ -14,7 +14,7 @@ from typing import Any
 
 from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.errors import ModelError
-from disam_ros.files.writing import file_sha256
+from disam_ros.files.writing import alone_in, file_sha256
 from disam_ros.models import model_files
 from disam_ros.models.projection import FILE, NAME, Projection, write_projection
 
@@ -78,12 +78,17 @@ def onnx_file(domain: str, precision: str) -> str:
 
 @contextmanager
 def _header(directory: Path) -> Iterator[dict[str, Any]]:
-    """Entries of model.json, which are written at the end of the block. Raises ModelError."""
-    header = {k: v for k, v in model_files.read_header(directory).items() if v is not None}
-    header.setdefault("training", {})
+    """Entries of model.json, which are written at the end of the block. Raises ModelError.
+
+    Another command that adds to the model meanwhile waits, and adds to what this one wrote.
+    """
+    model_files.read_header(directory)  # there is one, or it says what is missing
     try:
-        yield header
-        model_files.write_header(directory, header)
+        with alone_in(directory):
+            values = model_files.read_header(directory).items()
+            header = {"training": {}} | {k: v for k, v in values if v is not None}
+            yield header
+            model_files.write_header(directory, header)
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{directory / 'model.json'} is malformed: {error}") from error
     except OSError as error:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outputs that are replaced: their name leads to the old one or the new one at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.data import save_tiny_model
+
+from disam_ros.errors import OutputError
+from disam_ros.files import outputs
+from disam_ros.files.outputs import MAP, OutputDirectory, atomic_directory, output_file
+from disam_ros.mapping.compression import learn_projection
+from disam_ros.models.added_files import add_projection, adding_onnx
+from disam_ros.models.model_files import read_header
+
+ROUNDS = 30
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing is done after it."""
+
+
+def write(path: Path, text: str, overwrite: bool = True) -> None:
+    with atomic_directory(path, MAP, overwrite) as part:
+        (part / "a").write_text(text)
+        (part / "b").write_text(text)
+
+
+def texts(path: Path) -> set[str]:
+    return {(path / name).read_text() for name in ("a", "b")}
+
+
+@pytest.fixture(params=["at one stroke", "one after the other"])
+def way(request, monkeypatch):
+    """File systems that exchange names at one stroke, and those that cannot."""
+    if request.param == "one after the other":
+        monkeypatch.setattr(outputs, "exchange", lambda first, second: False)
+    return request.param
+
+
+def test_a_name_always_leads_to_a_whole_directory(tmp_path):
+    path, done = tmp_path / "map", threading.Event()
+    write(path, "0")
+
+    def read() -> int:
+        count = 0
+        while not done.is_set():
+            handle = os.open(path, os.O_RDONLY)  # fails where there is none
+            os.close(handle)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        try:
+            for number in range(ROUNDS):
+                write(path, str(number))
+        finally:
+            done.set()
+        assert reader.result()
+    assert texts(path) == {str(ROUNDS - 1)}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
+
+
+def test_what_others_put_into_an_output_moves_along(tmp_path, way):
+    path = tmp_path / "map"
+    write(path, "old")
+    (path / "mine.txt").write_text("mine")
+    (path / "notes" / "deep").mkdir(parents=True)
+    (path / "notes" / "deep" / "too.txt").write_text("mine")
+    (path / "link").symlink_to("nowhere")
+    write(path, "new")
+    assert texts(path) == {"new"} and (path / "mine.txt").read_text() == "mine"
+    assert (path / "notes" / "deep" / "too.txt").read_text() == "mine"
+    assert (path / "link").is_symlink()
+    write(path, "newer")
+    assert texts(path) == {"newer"} and (path / "mine.txt").read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
+
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
+MOMENTS = 24  # more than there are changes
+killing: list[int] = []  # changes that may still be made; empty: all
+
+
+def watch(event: str, values: tuple[object, ...]) -> None:
+    if killing and event in CHANGES:
+        killing[0] -= 1
+        if killing[0] < 0:
+            raise KilledError
+
+
+@pytest.fixture(scope="module")
+def watched():
+    sys.addaudithook(watch)  # it stays
+    yield
+    killing.clear()
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_kill_while_an_output_is_replaced_leaves_the_old_or_the_new_one(
+    watched, tmp_path, way, moment
+):
+    path = tmp_path / "map"
+    write(path, "old")
+    (path / "mine.txt").write_text("mine")
+    output = OutputDirectory(path, MAP, overwrite=True)
+    for name in ("a", "b"):
+        (output.part / name).write_text("new")
+    killing[:] = [moment]
+    with suppress(KilledError):
+        output.publish()
+    killing.clear()
+    output.close()
+    if path.exists():
+        assert texts(path) in ({"old"}, {"new"})
+    else:
+        assert way == "one after the other"
+    write(path, "again")
+    assert texts(path) == {"again"} and (path / "mine.txt").read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
+
+
+def test_a_file_of_others_that_is_in_the_way_is_named_and_all_stays(tmp_path):
+    path = tmp_path / "map"
+    write(path, "old")
+    (path / "c").write_text("mine")
+    with pytest.raises(OutputError, match="c is in the way"):  # noqa: SIM117
+        with atomic_directory(path, MAP, True) as part:
+            for name in "abc":
+                (part / name).write_text("new")
+    assert texts(path) == {"old"} and (path / "c").read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
+
+
+def test_a_file_keeps_its_name_while_it_is_replaced(tmp_path, monkeypatch):
+    path, rename = tmp_path / "answers.csv", Path.rename
+    path.write_text("old")
+
+    def renamed(source: Path, target: Path) -> Path:
+        assert path.exists()
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with output_file(path, overwrite=True) as file:
+        file.write("new")
+    assert path.read_text() == "new" and (tmp_path / "answers.csv.1").read_text() == "old"
+
+
+def test_an_output_that_is_copied_is_whole(tmp_path):
+    """A flag of the replacement in a manifest changes nothing for a copy."""
+    path = tmp_path / "map"
+    write(path, "old")
+    shutil.copytree(path, tmp_path / "copy")
+    write(path, "new")
+    write(tmp_path / "copy", "new")
+    assert texts(path) == texts(tmp_path / "copy") == {"new"}
+
+
+def test_a_model_gets_what_two_commands_add_at_once(tmp_path):
+    """The second one waits and adds to what the first one wrote."""
+    model = save_tiny_model(tmp_path / "model")
+    rows = np.random.default_rng(0).standard_normal((256, 16 * 3 * 4)).astype(np.float32)
+    directory = tmp_path / "model"
+    with ThreadPoolExecutor(1) as pool:
+        with adding_onnx(directory, "float32") as path_of:
+            second = pool.submit(add_projection, directory, learn_projection(rows, 32), {"seed": 0})
+            for domain in model.domain_names():
+                path_of(domain).write_bytes(b"network")
+            assert not second.done()
+        second.result()
+    names = set(read_header(directory)["sha256"])
+    assert {"directions", *(f"{name}.onnx" for name in model.domain_names())} <= names
