@@ -24,6 +24,8 @@ DAMAGE = (
     *(ArithmeticError, LookupError, MemoryError, TypeError, ValueError),
     *(csv.Error, struct.error),
 )
+MAX_VALUES = 4_000_000  # of a JSON file; each takes up to 100 bytes of memory
+DICT = 3  # values that take as much memory as an object
 MAX_LINE = 1 << 20  # characters of a line of a table
 
 
@@ -100,7 +102,9 @@ def _require_regular(path: Path, error: type[DisamError]) -> None:
 
 
 def parse_json(text: bytes, where: str, error: type[DisamError]) -> Any:
-    """Parse a JSON text. Raises `error`, naming `where`."""
+    """Parse a JSON text. Raises `error`, naming `where`, also for more than MAX_VALUES values."""
+    if DICT * text.count(b"{") + text.count(b"[") + text.count(b",") > MAX_VALUES:
+        raise error(f"{where} holds more than {MAX_VALUES} values, which none of its kind does")
     try:
         return json.loads(text)
     except RecursionError as fault:

@@ -7,11 +7,13 @@ Others are searched by the leading coordinates, and a shortlist is re-ranked by 
 Above FLAT images the leading coordinates are in an inverted file (faiss IndexIVF), of which the
 cells nearest to the query are searched: a file of the map, read into memory like the codes. It has
 four bits of a coordinate, whose products are looked up in the processor's registers (André et al.,
-VLDB 2015). Faiss, 40 MB, is imported for these files alone.
+VLDB 2015). Faiss, 40 MB, is imported for these files alone. They end with a checksum of the rest:
+faiss believes the sizes that a file names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from functools import cached_property
@@ -25,6 +27,7 @@ from scipy.spatial import cKDTree
 
 from disam_ros.device import CPU
 from disam_ros.errors import MapError
+from disam_ros.files.held import BLOCK, HeldFile
 from disam_ros.files.writing import atomic_file
 from disam_ros.models.arrays import like
 from disam_ros.models.onnx_runtime.products import code_products
@@ -52,6 +55,8 @@ LEVELS_FROM = 20_000  # images that the levels of these are learned from
 SHORTLIST = 500  # images re-ranked by all coordinates, of all descriptors of a query together
 LARGE = 1_000  # of a larger map, one image in so many
 SEED = 0
+SEAL = 32  # bytes of the checksum
+SPARE = 2**26  # bytes of an index besides those of its images
 INSTALL = "pip install faiss-cpu"
 RENEW = "run 'disam map check'"
 
@@ -114,6 +119,7 @@ class CellIndex:
 
     def __init__(self, path: Path, codes: Codes, steps: Steps) -> None:
         """Raises ValueError where the file is not an index of these codes, or cannot be read."""
+        _check_seal(path, len(codes) * len(steps))
         if find_spec("faiss") is None:
             raise ValueError(f"{path} needs faiss, which is not installed: {INSTALL}")
         import faiss
@@ -121,7 +127,7 @@ class CellIndex:
         try:
             self._index = faiss.read_index(str(path))
             self._cells = faiss.extract_index_ivf(self._index)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ValueError(f"{path} cannot be read: {error}; {RENEW}") from error
         if self._index.ntotal != len(codes) or self._index.d > len(steps):
             size = f"{self._index.ntotal} images by {self._index.d} coordinates"
@@ -235,13 +241,40 @@ def write_cells(path: Path, codes: Codes, steps: Steps) -> None:
     _add(index, codes, steps)
     try:
         with atomic_file(path, "wb") as file:
-            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]
+            digest = hashlib.sha256()
+
+            def write(data: bytes) -> int:
+                digest.update(data)
+                return file.write(data)
+
+            writer = faiss.PyCallbackIOWriter(write)  # type: ignore[attr-defined]
             faiss.write_index(index, writer)
+            file.write(digest.digest())
     except (RuntimeError, OSError) as error:
         raise MapError(
             f"the index {path} cannot be written: {error}; the map is complete without it, but "
             f"slower to search: free space or make it writable, then {RENEW}"
         ) from error
+
+
+def _check_seal(path: Path, numbers: int) -> None:
+    """Raise ValueError unless a file ends with the checksum of the rest.
+
+    numbers: of the codes, of which an index has no more than twice as many bytes, and SPARE.
+    """
+    try:
+        file = HeldFile(path, MapError)
+        if not SEAL < file.size <= 2 * numbers + SPARE:
+            raise ValueError(
+                f"{path} has {file.size} bytes, which no index of this map has; {RENEW}"
+            )
+        digest = hashlib.sha256()
+        for start in range(0, file.size - SEAL, BLOCK):
+            digest.update(file.read(start, min(BLOCK, file.size - SEAL - start)))
+        if file.read(file.size - SEAL, SEAL) != digest.digest():
+            raise ValueError(f"{path} is damaged, or of an older version; {RENEW}")
+    except MapError as error:
+        raise ValueError(f"{error}; {RENEW}") from error
 
 
 def _nearest(index: faiss.Index, query: Query, count: int) -> NDArray[np.int64]:

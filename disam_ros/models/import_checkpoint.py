@@ -8,14 +8,12 @@ order, N…2N−1 the decoders. They are pickles, loaded with `weights_only=True
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from disam_ros.domains.domain import Domain
@@ -23,6 +21,7 @@ from disam_ros.errors import ModelError
 from disam_ros.models.model import Model
 from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.networks import Encoder
+from disam_ros.models.state_files import read_state
 
 logger = logging.getLogger(__name__)
 
@@ -114,12 +113,9 @@ def _remedy(prefix: str) -> str:
 
 def _read_weights(path: str) -> Mapping[str, Tensor]:
     """Reads the weights of a file by name. Raises ModelError."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path} is not a plain weight file: {error}") from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise ModelError(f"{path}: expected a dictionary of weights, got {type(weights).__name__}")
+    weights = read_state(path)
+    if not weights:
+        raise ModelError(f"{path} holds no weights: expected a dictionary of them")
     return weights
 
 
@@ -154,4 +150,4 @@ def _encoder(weights: Mapping[str, Tensor], path: str) -> Encoder:
 
 def _position(key: str) -> tuple[list[int], str]:
     """Sort key: the numbers in a parameter's name, then `bias` after `weight`."""
-    return [int(n) for n in re.findall(r"\d+", key)], "01"["bias" in key]
+    return [int(n) for n in re.findall(r"[0-9]{1,9}", key)], "01"["bias" in key]

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from disam_ros.errors import ModelError
 from disam_ros.models.network_config import MOBILE_CHANNELS
+from disam_ros.models.state_files import read_state
 
 BATCH_NORM_EPSILON = 1e-3
 STEM = 32  # channels
@@ -95,12 +96,7 @@ def read_backbone(path: Path | str) -> dict[str, Tensor]:
     `_blocks.<k>._expand_conv`, …). Batch normalization is folded in; the head is left out.
     Raises ModelError where the file cannot be read or is of another network architecture.
     """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the library raises whatever damaged bytes lead to
-        raise ModelError(
-            f"backbone {path} cannot be read: {error}; docs/training.md says where to get one"
-        ) from error
+    weights = read_state(path, "; docs/training.md says where to get a backbone")
     try:
         return _fold(weights)
     except (KeyError, TypeError, AttributeError) as error:

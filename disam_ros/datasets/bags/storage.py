@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
-import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +17,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 
+from disam_ros.datasets.bags.unpacking import MOST, bound_chunks, unpacked, zstd
 from disam_ros.errors import BagError, DisamError
 from disam_ros.files.checking import check_entries
 from disam_ros.files.reading import reading
@@ -29,6 +28,8 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".mcap", ".db3", ".bag")
 ZSTD = ".zstd"  # of a file that rosbag2 compressed
 MAX_METADATA = 1 << 23  # bytes of metadata.yaml: 250 of each file of a split bag
+MOST_RATIO = 500  # of the sizes of a file without and with compression
+BLOCK = 1 << 20  # bytes decompressed at once
 LONGEST = 300  # characters of an error of the library
 NANOSECONDS = 10**9
 
@@ -53,9 +54,13 @@ class Part:
         self, connections: Sequence[Connection]
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield connection, log time [ns] and bytes of the messages of its connections."""
-        unpack = zstd(self.path).decompress if self.packed else bytes
+        module = zstd(self.path) if self.packed else None
         for connection, stamp_ns, data in self.reader.messages(connections):
-            yield connection, stamp_ns, unpack(data) if self.packed else data
+            yield (
+                connection,
+                stamp_ns,
+                unpacked(module.ZstdDecompressor(), data) if module else data,
+            )
 
 
 def open_parts(path: Path, stack: ExitStack) -> list[Part]:
@@ -103,18 +108,6 @@ def _advice(path: Path, reason: str) -> str:
         else ("`ros2 bag reindex` for a directory or `mcap recover` for an .mcap file")
     )
     return f"the file is damaged or its recording was cut off. Try {tools}, or record it again"
-
-
-def zstd(path: Path) -> Any:
-    """Import the module of Zstandard. Raises BagError, naming a file that needs it."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise BagError(
-        f"{path} is compressed by zstd: pip install backports.zstd, or `zstd -d {path}` first"
-    )
 
 
 def _check_path(path: Path) -> None:
@@ -203,6 +196,7 @@ def _lost_time(values: Mapping[str, Any], absent: Sequence[str]) -> str:
 def _open_part(path: Path, packed: bool, stack: ExitStack) -> Part:
     """Open a file. Raises BagError."""
     file = _decompressed(path, stack) if path.suffix == ZSTD else path
+    bound_chunks()
     with explained(path):
         if file.suffix == ".bag":
             return Part(path, stack.enter_context(Ros1Reader(file)))
@@ -223,8 +217,16 @@ def _decompressed(path: Path, stack: ExitStack) -> Path:
     """Decompress a file into a folder that the stack removes. Raises BagError."""
     module = zstd(path)
     target = Path(stack.enter_context(TemporaryDirectory(prefix="disam_bag_")), path.stem)
+    left = MOST_RATIO * path.stat().st_size + MOST
     with explained(path), module.open(path, "rb") as source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
+        while block := source.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise BagError(
+                    f"bag {path} is refused: it is packed more than {MOST_RATIO} times as small, "
+                    f"as no recording is; `zstd -d {path}` unpacks it nevertheless"
+                )
+            copy.write(block)
     return target
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from fractions import Fraction
@@ -32,14 +33,16 @@ from disam_ros.datasets.text_rows import nanoseconds
 from disam_ros.datasets.trajectories.reader import read_trajectory
 from disam_ros.datasets.trajectories.trajectory import clock_hint, span_text
 from disam_ros.errors import DatasetError, ImageError
+from disam_ros.files.reading import DAMAGE
 from disam_ros.geometry import Transform
-from disam_ros.image import require_pixels
+from disam_ros.image import megapixels, require_pixels
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
 from disam_ros.settings import REQUIRED, setting
 
 logger = logging.getLogger(__name__)
 
 CAMERA = "front"
+LONGEST_NS = 86_400 * NANOSECONDS
 
 
 @dataclass(frozen=True)
@@ -115,23 +118,21 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        av = import_av(DatasetError)
-        try:
-            with av.open(str(path)) as container:
-                stream = self._stream(container)
-                self.size = stream.codec_context.width, stream.codec_context.height
-                self.created = container.metadata.get("creation_time", "")
-                self._base: Fraction = stream.time_base
-                stamps = {packet.pts for packet in container.demux(stream) if packet.size}
-        except (av.error.FFmpegError, OSError) as error:
-            raise DatasetError(f"{path} cannot be read as a video: {error}") from error
+        with self._open() as container:
+            stream = self._stream(container)
+            self.size = stream.codec_context.width, stream.codec_context.height
+            self.created = container.metadata.get("creation_time", "")
+            self._base: Fraction | None = stream.time_base
+            stamps = {packet.pts for packet in container.demux(stream) if packet.size}
         ordered = sorted(stamp for stamp in stamps if stamp is not None)
-        if not ordered:
+        if not ordered or self._base is None:
             raise DatasetError(f"{path}: its video has no frames with time stamps")
         first = next(self._decoded(), None)
         self.quarters = round(-getattr(first, "rotation", 0) / 90) % 4
         self._first = ordered[0]
         self.times_ns = [self._since(stamp) for stamp in ordered]
+        if self.times_ns[-1] > LONGEST_NS:
+            raise DatasetError(f"{path} is malformed: its frames span more than a day")
 
     def reader(self, first_ns: int) -> Callable[[ForeignImage], NDArray[np.uint8]]:
         """Make the reader of frames in the order of their stamps.
@@ -164,16 +165,31 @@ class VideoFile:
     def _decoded(self) -> Iterator[Any]:
         """Decode the frames that have a time stamp and are whole."""
         av = import_av(DatasetError)
-        with av.open(str(self._path)) as container:
+        with self._open() as container:
             stream = self._stream(container)
-            stream.codec_context.options = {"err_detect": "explode"}
-            for packet in container.demux(stream):
+            most = str(round(megapixels() * 1e6))  # FFmpeg makes no larger frames
+            stream.codec_context.options = {"err_detect": "explode", "max_pixels": most}
+            packets = container.demux(stream)
+            while True:
                 try:
+                    packet = next(packets, None)
+                    if packet is None:
+                        return
                     for frame in packet.decode():
                         if frame.pts is not None and not frame.is_corrupt:
                             yield frame
-                except av.error.InvalidDataError as error:
+                except (av.error.FFmpegError, *DAMAGE) as error:
                     logger.warning("%s: %s; on from the next key frame", self._path, error)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """Open the file for the block. Raises DatasetError where it is damaged."""
+        av = import_av(DatasetError)
+        try:
+            with av.open(str(self._path), metadata_errors="replace") as container:
+                yield container
+        except (av.error.FFmpegError, OSError, *DAMAGE) as error:
+            raise DatasetError(f"{self._path} cannot be read as a video: {error}") from error
 
     def _stream(self, container: Any) -> Any:
         if not container.streams.video:
@@ -182,6 +198,7 @@ class VideoFile:
 
     def _since(self, stamp: int) -> int:
         """The time from the first frame [ns]."""
+        assert self._base is not None  # checked when the file was opened
         return round(int(stamp - self._first) * self._base * NANOSECONDS)
 
 

@@ -16,6 +16,7 @@ from disam_ros.files.reading import parsing
 from disam_ros.models import mobile
 from disam_ros.models.global_descriptors.backbones import build_backbone
 from disam_ros.models.global_descriptors.config import GlobalConfig
+from disam_ros.models.state_files import read_state
 
 BATCH_NORM_EPSILON = 1e-5  # of torchvision's ResNet18
 
@@ -65,15 +66,7 @@ def _read(path: Path, backbone: str) -> dict[str, Tensor]:
         raise ModelError(
             f"backbone {path}: expected coarse.safetensors or fine.safetensors of a model directory"
         )
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the library raises whatever damaged bytes lead to
-        raise ModelError(
-            f"backbone {path} cannot be read: {error}; docs/training.md says where to get one"
-        ) from error
-    if not isinstance(weights, Mapping):
-        raise ModelError(f"backbone {path}: expected a state dictionary, got {type(weights)}")
-    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    return read_state(path, "; docs/training.md says where to get a backbone")
 
 
 def _of_one_domain(weights: Mapping[str, Tensor], path: Path, branch: str) -> dict[str, Tensor]:
