@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
-from disam_ros.errors import ConfigError
+from disam_ros.errors import ConfigError, DisamError
 from disam_ros.files.checking import build
 from disam_ros.files.yaml_files import read_yaml
 from training.disam.config import TrainConfig
@@ -24,8 +25,8 @@ def parse_config(values: Any) -> TrainConfig | GlobalTrainConfig:
     if isinstance(values, dict):
         values = dict(values)
         method = values.pop("method", method)
-    if method not in METHODS:
-        raise ConfigError(f"'method' must be one of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(f"'method' must be one of {', '.join(METHODS)}; got {brief(method)}")
     config: TrainConfig | GlobalTrainConfig = build(METHODS[method], values)
     config.check()
     return config
@@ -36,5 +37,5 @@ def load_config(path: Path | str) -> TrainConfig | GlobalTrainConfig:
     values = read_yaml(path, ConfigError)
     try:
         return parse_config({} if values is None else values)
-    except ConfigError as error:
+    except DisamError as error:  # of settings that networks or domains refuse, too
         raise ConfigError(f"{path}: {error}") from error
