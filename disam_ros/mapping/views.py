@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, Warp, virtual_camera, warp_between
 from disam_ros.datasets.sources import PosedImage
-from disam_ros.errors import GeometryError, MapError
+from disam_ros.errors import GeometryError, ImageError, MapError
+
+STRETCH = 0.05  # of an image's shape, by rounding its size
 
 
 class MapViews:
@@ -32,10 +34,14 @@ class MapViews:
 
     def of(self, item: PosedImage) -> PosedImage:
         """Turns an image, its pose and its depth into those of the virtual camera; leaves those of
-        its camera as they are."""
+        its camera as they are. An image of another shape than its camera's cannot be loaded."""
         name, pose = item.record.camera, item.record.map_from_camera
         lens, view = self._lenses.get(name), self.cameras.get(name)
-        if lens is None or view is None or lens == view:
+        if lens is None or view is None:
+            return item
+        if lens.fx > 0:
+            item = replace(item, load=partial(_of_shape, item.load, lens, item.record.source))
+        if lens == view:
             return item
         turn = lens.base_from_camera.inverse() @ view.base_from_camera
         return replace(
@@ -44,6 +50,19 @@ class MapViews:
             load=partial(_load, item.load, lens, view),
             depth=item.depth and partial(_depth, item.depth, lens, view),
         )
+
+
+def _of_shape(load: Callable[[], NDArray[np.uint8]], lens: Camera, name: str) -> NDArray[np.uint8]:
+    """Load an image. Raises ImageError where it is no scaled image of the lens: its intrinsics are
+    those of another crop, as after a change of the camera's mode."""
+    image = load()
+    height, width = image.shape[:2]
+    if abs(width * lens.height - height * lens.width) > STRETCH * height * lens.width:
+        raise ImageError(
+            f"image {name!r} has {width}x{height} pixels, another shape than "
+            f"{lens.width}x{lens.height}, which the camera's intrinsics are of"
+        )
+    return image
 
 
 def _load(load: Callable[[], NDArray[np.uint8]], lens: Camera, view: Camera) -> NDArray[np.uint8]:
