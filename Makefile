@@ -34,7 +34,7 @@ help:
 	@echo "make test-launch     launch files with the ros2 launch of an installed ROS 2"
 	@echo "make docs            this documentation as a site: build/site/index.html"
 	@echo "make fuzz            damaged files and killed commands, FUZZ=30 times as many as the tests draw"
-	@echo "make soak            kills, full disks, the node for two hours; MINUTES=10 for less"
+	@echo "make soak            kills, full disks, memory, the nodes for two hours; MINUTES=10 for less"
 	@echo "make bench           docs/performance.md"
 	@echo "make bench-quick     speed beside the last release, or AGAINST=COMMIT: three minutes"
 	@echo "make bench-accuracy  docs/accuracy.md"
@@ -89,10 +89,10 @@ $(SITE)/installed: pyproject.toml constraints.txt
 	touch $@
 
 fuzz: install
-	FUZZ=$(or $(FUZZ),30) $(PYTEST) test/faults/test_fuzz.py test/faults/test_fuzz_readers.py test/faults/test_kills.py
+	FUZZ=$(or $(FUZZ),30) $(PYTEST) $(addprefix test/faults/test_,fuzz.py fuzz_readers.py fuzz_outputs.py kills.py)
 
 soak: install
-	$(BIN)/python -m benchmark.reliability kills disks
+	$(BIN)/python -m benchmark.reliability kills disks peaks
 	$(BIN)/python -m benchmark.reliability.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: install

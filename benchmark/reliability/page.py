@@ -3,4 +3,4 @@
 
 from benchmark.pages import Page
 
-PAGE = Page("reliability", ("soak", "kills", "disks"))
+PAGE = Page("reliability", ("soak", "kills", "disks", "peaks"))

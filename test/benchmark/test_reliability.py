@@ -24,10 +24,18 @@ STEADY = soak.Sample(0, 0.0, 500.0, 400.0, 16, 25, 0, 0)
 
 def steady(**last):
     """A run that has passed, but for the last quarter of its samples."""
-    samples = [replace(STEADY, images=number) for number in range(0, 72_000, 500)]
+    samples = [replace(STEADY, images=number, beside={}) for number in range(0, 72_000, 500)]
     samples = [*samples[:108], *(replace(sample, **last) for sample in samples[108:])]
     answers = {stamp: 1 for stamp in range(100)}
     return soak.Run(soak.Plan.of(120), samples, answers, reloads=[""])
+
+
+def test_what_grows_beside_the_node_is_a_fault_and_so_is_a_live_map_that_does_not_open():
+    run = steady()
+    for number, sample in enumerate(run.samples):
+        sample.beside["page"] = [100.0 + (number > 108) * 3, 5.0, 9.0]
+    run.live_map = ["the live map: no"]
+    assert run.faults() == ["page: memory grew from 100 to 103 MiB", "the live map: no"]
 
 
 def test_a_steady_run_passes_and_so_does_one_that_frees_what_it_took():
@@ -81,10 +89,12 @@ def test_every_stamp_occurs_once_and_the_clock_jumps_ahead_and_back():
 def test_a_short_soak_accounts_for_every_image(tmp_path):
     save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
     route = [(lambda seed=seed: texture(seed), base_pose(seed)) for seed in range(6)]
-    run = soak.soak(tmp_path / "map", tmp_path / "model", route, PLAN)
+    run = soak.soak(tmp_path / "map", tmp_path / "model", route, PLAN, tmp_path / "live")
     grown = [fault for fault in run.faults() if "grew" not in fault]
     assert grown == [] and run.unaccounted == 0 and not run.interrupted
     assert len(run.answers) == PLAN.images and len(run.samples) == 12
+    assert int(run.built["images in map"]) > 0 and run.page > 0
+    assert run.samples[-1].beside.keys() == {"map builder", "page"}
     assert run.reloads and set(run.reloads) == {""}
     assert run.counts["stamps refused"] == run.counts["drives started over"] == 1
     page = PAGE.render({"soak": {"measured_under": "x", "results": soak.figures(run)}}, "soak")

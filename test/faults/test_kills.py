@@ -7,6 +7,7 @@ completes it, as if it had not been killed. `FUZZ=30` tries thirty times as many
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from support.commands import COMMANDS, write_calibration_inputs, write_inputs
 from support.kills import run
+from support.training_data import write_drive
+from support.training_stage import TINY, stage
 
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
@@ -132,3 +135,30 @@ def test_a_calibration_that_is_killed_leaves_a_model_with_the_old_or_the_new_one
         if content(model) != states[1]:
             assert run(words, model, log)[0] == 0, log.read_text()[-2000:]
         assert content(model) == states[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_training_that_is_killed_goes_on_to_the_same_weights(tmp_path):
+    for domain in ("day", "night"):
+        write_drive(tmp_path / "data" / domain, domain, 5)
+    recipe, log, output = tmp_path / "recipe.yaml", tmp_path / "log", tmp_path / "out" / "run"
+    recipe.write_text(json.dumps({**TINY, "checkpoint_every": 2, "stages": [stage(4)]}))
+    words = f"train --config {recipe} --data {tmp_path}/data --output {output} --resume"
+    output.parent.mkdir()
+    status, count = run(words.split(), output.parent, log)
+    assert status == 0, log.read_text()[-2000:]
+    weights = weights_of(output / "model")
+    assert weights
+    for moment in moments(count, "train"):
+        shutil.rmtree(output)
+        assert run(words.split(), output.parent, log, moment)[0] == -9, log.read_text()[-2000:]
+        if (output / "model").exists():
+            assert weights_of(output / "model") == weights
+        assert run(words.split(), output.parent, log)[0] == 0, log.read_text()[-2000:]
+        assert weights_of(output / "model") == weights, moment
+
+
+def weights_of(model: Path) -> dict[str, bytes]:
+    """Weight files of a model that opens."""
+    load_model(model)
+    return {k: v for k, v in content(model).items() if k.endswith(".safetensors")}
