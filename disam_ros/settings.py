@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from disam_ros.errors import ConfigError
 from disam_ros.files.checking import build, range_words
+from disam_ros.files.paths import expand
 
 T = TypeVar("T")
 REQUIRED: Any = dataclasses.MISSING  # default of a setting that has none
@@ -46,7 +47,7 @@ def from_yaml(cls: type[T], path: Path | str) -> T:
     """
     from disam_ros.files.yaml_files import read_yaml  # of no use to most commands
 
-    values = read_yaml(Path(path).expanduser(), ConfigError)
+    values = read_yaml(expand(str(path)), ConfigError)
     return build(cls, {} if values is None else values, str(path))
 
 

@@ -263,7 +263,7 @@ def _drive(
             if number % plan.sample == plan.sample - 1:
                 sample = _sample(run, recorder, process.pid, time.monotonic() - began)
                 processes = beside.processes.items()
-                sample.beside.update((name, _figures_of(each.pid)) for name, each in processes)
+                sample.beside.update((name, _figures_of(child.pid)) for name, child in processes)
                 run.samples.append(sample)
                 recorder.forget()
                 bar.set_postfix_str(f"{run.samples[-1].resident:.0f} MiB")

@@ -59,7 +59,7 @@ def odd(tmp_path_factory) -> dict[str, str]:
     (root / "esc\x1b[31m\nnew line").mkdir()
     names = {path.name: str(path) for path in root.iterdir()}
     names |= {"below a file": f"{root}/text/x", "no UTF-8": os.fsdecode(b"\xff\xfe")}
-    names |= {"nothing": "", "here": ".", "above": "..", "root": "/", "home": "~nobody_there/x"}
+    names |= {"here": ".", "above": "..", "root": "/", "home": "~nobody_there/x"}
     return names | {"long": "/tmp/" + "x" * 5000, "null": "/dev/null", "zeros": "/dev/zero"}
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.files.paths import expand
 from training.errors import TrainingError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -79,7 +80,7 @@ def _regrouped(photo: Photo, group: str) -> Photo:
 
 
 def _find(entry: str) -> list[Photo]:
-    folder = Path(entry.removeprefix(WEBCAMS)).expanduser()
+    folder = Path(expand(entry.removeprefix(WEBCAMS)))
     if set(TEST_ONLY) & {part.lower() for part in folder.absolute().parts}:
         raise TrainingError(f"'{entry}' is test data: never train or choose a model on it")
     if not folder.is_dir():

@@ -11,6 +11,7 @@ from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import DisamError
+from disam_ros.files.paths import expand
 from disam_ros.localization.calibration import save_calibration
 from disam_ros.localization.fitting.calibrate import calibrate
 from disam_ros.localization.localizer import Localizer
@@ -25,7 +26,7 @@ def calibrate_model(model: Path, entries: Sequence[str], reference: str) -> str:
     drive is mapped, without keypoints, and the other drives are localized.
     """
     for entry in entries:
-        drives = _drives(Path(entry).expanduser())
+        drives = _drives(Path(expand(entry)))
         mapped = [d for d in drives if d.domains() == [reference]]
         others = [d for d in drives if d not in mapped[:1]]
         if mapped and others:
