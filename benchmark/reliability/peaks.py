@@ -90,7 +90,13 @@ def _dataset(folder: Path, values: dict[str, Any]) -> Path:
 
 def _wide_camera(world: World, folder: Path) -> list[str]:
     mount = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-    camera = {"width": 32766, "height": 32766, "fx": 9000.0, "fy": 9000.0, "cx": 16000.0}
+    camera: dict[str, Any] = {
+        "width": 32766,
+        "height": 32766,
+        "fx": 9000.0,
+        "fy": 9000.0,
+        "cx": 16000.0,
+    }
     camera |= {"cy": 16000.0, "distortion": [0.1, 0.0, 0.0, 0.0], "base_from_camera": mount}
     values = {"format_version": 1, "name": "x", "cameras": {"front": camera}, "map_frame": "map"}
     dataset = _dataset(folder, values)
@@ -117,7 +123,7 @@ def _huge_array(name: str) -> Make:
         map_dir = _copied_map(world, folder)
         array, header = np.load(map_dir / name), io.BytesIO()
         shape = (HUGE, *array.shape[1:]) if array.ndim > 1 else (HUGE,)
-        values = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
+        values = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(header, values)  # type: ignore[no-untyped-call]
         (map_dir / name).write_bytes(header.getvalue() + array.tobytes())
         _sealed(map_dir, name)

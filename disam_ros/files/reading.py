@@ -62,7 +62,7 @@ def read_bytes(path: Path, error: type[DisamError], largest: int = MAX_BYTES) ->
     `largest` bytes.
     """
     with reading(path, error):
-        _require_regular(path, error)
+        require_regular(path, error)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(min(size, largest) + 1)  # takes that much memory at once
@@ -78,7 +78,7 @@ def read_lines(path: Path, error: type[DisamError]) -> Iterator[str]:
     characters, which would be read until the memory is full.
     """
     with reading(path, error):
-        _require_regular(path, error)
+        require_regular(path, error)
         with path.open(newline="", encoding="utf-8") as file:
             for number in count(1):
                 try:
@@ -95,7 +95,7 @@ def read_lines(path: Path, error: type[DisamError]) -> Iterator[str]:
                 yield line
 
 
-def _require_regular(path: Path, error: type[DisamError]) -> None:
+def require_regular(path: Path, error: type[DisamError]) -> None:
     """Raise `error` unless a path is a regular file."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise error(f"{path} is no regular file but a folder, pipe or device; expected a file")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from disam_ros.errors import ModelError
-from disam_ros.files.reading import reading
+from disam_ros.files.reading import reading, require_regular
 
 SPARE = 2**20  # bytes that tensors may have beyond those of the file, such as of shared ones
 
@@ -24,6 +24,7 @@ def read_state(path: Path | str, advice: str = "") -> dict[str, Tensor]:
     """
     path = Path(path)
     with reading(path, ModelError):
+        require_regular(path, ModelError)
         most = path.stat().st_size + SPARE
     try:
         _require_stored(path, most)

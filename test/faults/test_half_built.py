@@ -20,6 +20,8 @@ from support.faults import edit_json
 from disam_ros.cli import main
 from disam_ros.config import DescriptorConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import MapError
+from disam_ros.files.outputs import MANIFEST, OutputDirectory
 from disam_ros.mapping.builder import MapBuilder, build_map
 from disam_ros.mapping.rows import RowFile
 from disam_ros.models.model import load_model
@@ -237,3 +239,41 @@ def test_a_folder_of_somebody_else_stays_where_no_image_was_kept(world, capsys):
     (world / "map.part" / "notes.txt").write_text("dear")
     main(build_line(world))
     assert (world / "map.part" / "notes.txt").read_text() == "dear"
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_build_that_lacks_only_its_name_gets_it_and_takes_no_more_images(
+    world, monkeypatch, live
+):
+    monkeypatch.setattr(OutputDirectory, "publish", interrupted)
+    source, model = open_dataset(world / "dataset"), load_model(world / "model")
+    settings = {"source": source.identity, "live": live}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        MapBuilder(source.info, model, world / "map", CONFIG, **settings) as builder,
+    ):
+        for item in source.images:
+            builder.add(item)
+        builder.finish()
+    monkeypatch.undo()
+    before = tree(world / "map.part")
+    with MapBuilder(source.info, model, world / "map", CONFIG, **settings) as builder:
+        assert builder.complete
+        if live:
+            with pytest.raises(MapError, match="complete but for its name"):
+                for item in source.images:
+                    builder.add(item)
+                builder.commit()
+        else:
+            assert not any([builder.add(item) for item in source.images])
+    with MapBuilder(source.info, model, world / "map", CONFIG, **settings) as builder:
+        builder.finish()
+    after = tree(world / "map")
+    assert {k: v for k, v in after.items() if k in before and k != MANIFEST} == {
+        k: v for k, v in before.items() if k != MANIFEST
+    }
+    assert "coarse_whole.npy" not in after and "map.json" in after

@@ -5,12 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from support.data import save_tiny_model, texture
+from support.data import CAMERA, camera_pose, save_tiny_model, texture
 
 from disam_ros.cli import main
 from disam_ros.datasets.bags.writer import BagWriter
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.datasets.sources import PosedImage
+from disam_ros.errors import ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg
+from disam_ros.mapping.views import MapViews
 
 SECOND = 10**9
 COUNT, POSED = 20, 6
@@ -87,3 +91,17 @@ def test_an_evaluation_ends_with_the_images_that_cannot_be_read(drive, tmp_path,
     assert main([str(word) for word in [*line, *out(tmp_path / "new")]]) == 0
     last = " ".join(" ".join(capsys.readouterr().out.split("\n")[-3:]).split())
     assert f"{POSED - 2} of them unreadable" in last
+
+
+@pytest.mark.parametrize(("size", "fits"), [((64, 48), True), ((32, 24), True), ((64, 36), False)])
+def test_an_image_of_another_shape_than_its_cameras_cannot_be_loaded(size, fits):
+    """Its intrinsics are those of another crop, as after a change of the camera's mode."""
+    width, height = size
+    record = ImageRecord(1, 1, "front", "day", "a.png", camera_pose(0))
+    item = PosedImage(record, lambda: texture(0, height, width))
+    view = MapViews({"front": CAMERA}).of(item)
+    if fits:
+        assert view.load().shape == (height, width, 3)
+    else:
+        with pytest.raises(ImageError, match="another shape than 64x48"):
+            view.load()

@@ -59,7 +59,7 @@ def odd(tmp_path_factory) -> dict[str, str]:
     (root / "esc\x1b[31m\nnew line").mkdir()
     names = {path.name: str(path) for path in root.iterdir()}
     names |= {"below a file": f"{root}/text/x", "no UTF-8": os.fsdecode(b"\xff\xfe")}
-    names |= {"here": ".", "above": "..", "root": "/", "home": "~nobody_there/x"}
+    names |= {"here": ".", "above": "..", "home": "~nobody_there/x"}
     return names | {"long": "/tmp/" + "x" * 5000, "null": "/dev/null", "zeros": "/dev/zero"}
 
 
@@ -71,6 +71,12 @@ def bounded(tmp_path, monkeypatch):
     signal.alarm(PATIENCE)
     yield
     signal.alarm(0)
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", ""])
+def test_a_directory_without_a_name_of_its_own_is_no_map(path, capfd):
+    status, error = run(["map", "info", path], capfd)
+    assert status == 1 and "map.json not found" in error
 
 
 def run(words: list[str], capfd) -> tuple[int, str]:

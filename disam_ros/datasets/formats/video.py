@@ -33,7 +33,7 @@ from disam_ros.datasets.text_rows import nanoseconds
 from disam_ros.datasets.trajectories.reader import read_trajectory
 from disam_ros.datasets.trajectories.trajectory import clock_hint, span_text
 from disam_ros.errors import DatasetError, ImageError
-from disam_ros.files.reading import DAMAGE
+from disam_ros.files.reading import DAMAGE, require_regular
 from disam_ros.geometry import Transform
 from disam_ros.image import megapixels, require_pixels
 from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer
@@ -186,7 +186,8 @@ class VideoFile:
         """Open the file for the block. Raises DatasetError where it is damaged."""
         av = import_av(DatasetError)
         try:
-            with av.open(str(self._path), metadata_errors="replace") as container:
+            require_regular(self._path, DatasetError)
+            with av.open(f"file:{self._path}", metadata_errors="replace") as container:
                 yield container
         except (av.error.FFmpegError, OSError, *DAMAGE) as error:
             raise DatasetError(f"{self._path} cannot be read as a video: {error}") from error

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from disam_ros.errors import ModelError
-from disam_ros.files.reading import parsing
+from disam_ros.files.reading import parsing, require_regular
 from disam_ros.models import mobile
 from disam_ros.models.global_descriptors.backbones import build_backbone
 from disam_ros.models.global_descriptors.config import GlobalConfig
@@ -57,6 +57,7 @@ def read_backbone_weights(
 def _read(path: Path, backbone: str) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
+            require_regular(path, ModelError)
             return load_file(path)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"backbone {path} cannot be read: {error}") from error
