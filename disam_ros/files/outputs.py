@@ -12,8 +12,10 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +38,7 @@ MANIFEST_VERSION = 1
 FILE = "file"  # kind of an output that is a file; the others are directories
 MAP, MODEL, DATASET, BAG, TILES = "map", "model", "dataset", "bag", "tile set"
 EVALUATION, EXPORT = "evaluation", "export"
+YOUNG = 60.0  # time in which a folder may not be locked yet [s]
 OLD = ".old"  # suffix of what is replaced, where names cannot be exchanged at one stroke
 REMEDY = "choose another output, or replace it with --overwrite"
 
@@ -274,8 +277,7 @@ class OutputDirectory:
             path = self.path / name
             if os.path.lexists(path) and not (name in folders and path.is_dir()):
                 raise OutputError(f"{path} is in the way: move it away or rename it")
-        lock = _locked(self.path)
-        try:
+        with _alone(self.path):
             _write_manifest(self.path, self.kind, old, replaced=True)
             if not exchange(self.part, self.path):
                 self.path.rename(self._old)
@@ -283,8 +285,6 @@ class OutputDirectory:
                 self._old.rename(self.part)
             sync_directory(self.path.absolute().parent)
             _settle(self.part, self.path)
-        finally:
-            os.close(lock)
 
 
 def _locked(directory: Path) -> int:
@@ -371,14 +371,34 @@ def output_file(path: Path | str, overwrite: bool = False, **options: Any) -> It
     """
     path = Path(path)
     require_output(path, FILE, overwrite)
+    _sweep(path)
     with tempfile.TemporaryDirectory(PART, f".{path.name}.", path.absolute().parent) as folder:
         part = Path(folder) / path.name
-        with writing(path, Path(folder)):
+        with writing(path, Path(folder)), _alone(Path(folder)):
             with atomic_file(part, **options) as file:
                 yield file
             if path.exists():
                 _keep(path)
             part.rename(path)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Lock a directory during the block, which shows others that its process lives."""
+    lock = _locked(directory)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left that wrote this file."""
+    for folder in path.absolute().parent.glob(f".{escape(path.name)}.*{PART}"):
+        with suppress(OSError, OutputError):
+            if time.time() - folder.stat().st_mtime > YOUNG:
+                with _alone(folder):
+                    shutil.rmtree(folder)
 
 
 def _keep(path: Path) -> None:

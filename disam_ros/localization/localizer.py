@@ -125,6 +125,11 @@ class Localizer:
                     f"{math.prod(shape)} numbers, the map {widths[stage]}; restore the "
                     f"header or build the map again"
                 )
+        if len(place_map.mean) != shapes["fine"][0]:
+            raise MapError(
+                f"{place_map.directory / 'mean.npy'} is damaged: expected the means of "
+                f"{shapes['fine'][0]} channels, got {len(place_map.mean)}; build the map again"
+            )
 
     @classmethod
     def open(cls, map_dir: Path | str, model_dir: Path | str, config: LocalizerConfig) -> Localizer:

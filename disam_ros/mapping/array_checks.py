@@ -12,6 +12,7 @@ from disam_ros.errors import MapError
 from disam_ros.geometry import FARTHEST, UNIT
 
 POSE = 7  # numbers of a pose: tx ty tz qx qy qz qw
+LARGEST = 65504.0  # number of descriptors before they are compressed, in half precision
 
 
 def check_poses(path: Path, poses: NDArray[np.float64]) -> None:
@@ -38,14 +39,14 @@ def check_codes(
 ) -> None:
     """Raise MapError unless quantization steps [d], and directions [d, D] where a map has its own,
     are those of coarse descriptors of `width` codes."""
-    if steps.shape != (width,) or not ((steps > 0) & np.isfinite(steps)).all():
+    if steps.shape != (width,) or not ((steps > 0) & (steps <= LARGEST)).all():
         raise MapError(
             f"{folder / 'steps.npy'} is damaged: expected {width} steps above 0, one for each code "
             f"of coarse.npy, got {len(steps)}; build the map again"
         )
     if directions is None:
         return
-    if len(directions) not in (0, width) or not np.isfinite(directions).all():
+    if len(directions) not in (0, width) or not (np.abs(directions) <= LARGEST).all():
         raise MapError(
             f"{folder / 'directions.npy'} is damaged: expected {width} directions of finite "
             f"numbers, got {len(directions)}; build the map again"
@@ -54,7 +55,7 @@ def check_codes(
 
 def check_fine(folder: Path, width: int, mean: NDArray[np.float32]) -> None:
     """Raise MapError unless the mean of fine descriptors [C] is one of `width` codes each."""
-    if not len(mean) or width % len(mean) or not np.isfinite(mean).all():
+    if not len(mean) or width % len(mean) or not (np.abs(mean) <= LARGEST).all():
         raise MapError(
             f"{folder / 'mean.npy'} is damaged: expected a finite mean of each channel of the "
             f"{width} codes in fine.npy, got {len(mean)} numbers; build the map again"

@@ -156,6 +156,24 @@ def test_a_file_keeps_its_name_while_it_is_replaced(tmp_path, monkeypatch):
     assert path.read_text() == "new" and (tmp_path / "answers.csv.1").read_text() == "old"
 
 
+def test_what_a_killed_writer_of_a_file_left_is_removed_and_nothing_of_a_living_one(tmp_path):
+    path = tmp_path / "answers.csv"
+    killed, foreign = tmp_path / ".answers.csv.abc.part", tmp_path / ".other.csv.abc.part"
+    for folder in (killed, foreign):
+        folder.mkdir()
+        (folder / "answers.csv.part").write_text("half")
+        os.utime(folder, (0, 0))
+    with output_file(path) as first:
+        first.write("first")
+        assert not killed.exists() and foreign.exists()
+        (scratch,) = tmp_path.glob(".answers.csv.*.part")
+        os.utime(scratch, (0, 0))
+        with output_file(path, overwrite=True) as second:
+            second.write("second")
+        assert scratch.exists()
+    assert {p.read_text() for p in tmp_path.glob("answers*")} == {"first", "second"}
+
+
 def test_an_output_that_is_copied_is_whole(tmp_path):
     """A flag of the replacement in a manifest changes nothing for a copy."""
     path = tmp_path / "map"

@@ -14,6 +14,7 @@ from support.data import save_tiny_model
 from support.faults import edit_json
 from support.maps import save_tiny_map
 
+from disam_ros.config import LocalizerConfig
 from disam_ros.domains.classifier import DomainClassifier, weight_shapes
 from disam_ros.errors import DisamError, MapError, ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
@@ -24,6 +25,7 @@ from disam_ros.localization.calibration import (
     load_calibration,
     save_calibration,
 )
+from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.projection import FILE, NAME, read_projection
 
@@ -47,6 +49,15 @@ def put(directory: Path, name: str, array: np.ndarray) -> None:
     np.save(directory / name, array)
     digest = file_sha256(directory / name)
     edit_json(directory / "map.json", lambda v: v["sha256"].update({name: digest}))
+
+
+def test_a_mean_of_twice_as_many_channels_is_refused_by_who_knows_the_model(sound, place_map):
+    mean = np.load(place_map / "mean.npy")
+    put(place_map, "mean.npy", np.concatenate([mean, mean]))
+    with pytest.raises(
+        MapError, match=rf"mean\.npy is damaged: expected the means of {len(mean)} "
+    ):
+        Localizer.open(place_map, sound.parent / "model", LocalizerConfig())
 
 
 def at(row: int, column: int, value: float):
@@ -76,6 +87,8 @@ ARRAYS = {
     "directions that are no numbers": ("directions.npy", lambda a: a * np.float16(NAN), "finite"),
     "too few directions": ("directions.npy", lambda a: a[:-1], "expected 6 directions"),
     "a mean that is no number": ("mean.npy", lambda a: a + np.float32(INF), "a finite mean"),
+    "a mean beyond all features": ("mean.npy", lambda a: a + np.float32(3e38), "a finite mean"),
+    "a step beyond all features": ("steps.npy", lambda a: a + np.float32(1e38), "steps above 0"),
     "a mean of no channel": ("mean.npy", lambda a: a[:0], "a finite mean of each channel"),
     "a mean of other channels": (
         "mean.npy",
