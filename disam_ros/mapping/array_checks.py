@@ -46,7 +46,8 @@ def check_codes(
         )
     if directions is None:
         return
-    if len(directions) not in (0, width) or not (np.abs(directions) <= LARGEST).all():
+    whole = directions.shape == (0, width)  # descriptors are not projected
+    if not (whole or len(directions) == width) or not (np.abs(directions) <= LARGEST).all():
         raise MapError(
             f"{folder / 'directions.npy'} is damaged: expected {width} directions of finite "
             f"numbers, got {len(directions)}; build the map again"

@@ -85,6 +85,7 @@ ARRAYS = {
     "too few steps": ("steps.npy", lambda a: a[:-1], "one for each code"),
     "narrow codes": ("coarse.npy", lambda a: np.ascontiguousarray(a[:, :-1]), "one for each code"),
     "directions that are no numbers": ("directions.npy", lambda a: a * np.float16(NAN), "finite"),
+    "no directions": ("directions.npy", lambda a: a[:0], "expected 6 directions"),
     "too few directions": ("directions.npy", lambda a: a[:-1], "expected 6 directions"),
     "a mean that is no number": ("mean.npy", lambda a: a + np.float32(INF), "a finite mean"),
     "a mean beyond all features": ("mean.npy", lambda a: a + np.float32(3e38), "a finite mean"),
