@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 
 from disam_ros.errors import DisamError
 from disam_ros.nodes.replay.child import child_process
+
+RECOVERY = 4.0  # time in which Fast DDS replaces memory that a killed process left locked [s]
 
 
 @contextmanager
@@ -35,8 +38,14 @@ def localizer_process(
 
 
 def require_alive(process: subprocess.Popen[bytes]) -> None:
-    """Raises DisamError if a node has ended by itself."""
+    """Raises DisamError if a node has ended by itself.
+
+    A killed node may have held a lock in shared memory. After a second Fast DDS maps new memory in
+    its place, and crashes if this process closes its own node at that moment.
+    """
     if process.poll() is not None:
+        if process.returncode < 0:
+            time.sleep(RECOVERY)
         raise DisamError(
             f"the localizer node ended with status {process.returncode}; its log above says why"
         )
