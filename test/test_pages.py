@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,6 +76,18 @@ def start(script, repository):
         )
 
 
+def end(process):
+    """End a script and what it left in the background. Nodes get the time to leave ROS: killed,
+    they could leave memory locked that this process shares."""
+    deadline, signum = time.monotonic() + PATIENCE, signal.SIGTERM
+    with suppress(ProcessLookupError):
+        while True:
+            os.killpg(process.pid, signum)
+            process.poll()
+            signum = 0 if time.monotonic() < deadline else signal.SIGKILL
+            time.sleep(0.05)
+
+
 def run(name, repository, topics=None):
     """Run a tutorial."""
     return run_script(blocks((PAGES / f"{name}.md").read_text()), repository, topics)
@@ -89,9 +103,7 @@ def run_script(script, repository, topics=None):
         try:
             client.until(lambda: process.poll() is not None, "its end", PATIENCE)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            process.wait()
+            end(process)
     text = (repository / "log").read_text()
     assert process.returncode == 0 and "Traceback" not in text, text
     return text, heard

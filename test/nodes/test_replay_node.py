@@ -94,9 +94,8 @@ def play(tmp_path):
         return running[-1]
 
     yield start
-    for process in running:
-        process.kill()
-        process.wait()
+    for process in running:  # killed, it could leave memory locked that the listener shares
+        process.stop()
 
 
 def write_drive(path: Path, count: int = 20, period_ns: int = SECOND // 10) -> Path:
