@@ -11,20 +11,18 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped
 from rclpy.logging import get_logger
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from support.data import save_tiny_model, texture
 from support.maps import CAMERA, START_S, base_pose
 from support.messages import compressed_message, image_message, values
-from support.node_process import RELIABLE, node_process
-from support.ros import Client
+from support.node_process import node_process
+from support.survey import AT_ONCE, Survey, builder_parameters
 
 from disam_ros.config import MapBuilderConfig
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.node_config import MapBuilderNodeConfig
-from disam_ros.nodes.conversions import transform_to_pose
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
@@ -109,48 +107,24 @@ def test_a_map_whose_header_nobody_could_read_is_refused_before_its_first_image(
     assert not (tmp_path / "map.part").exists()
 
 
-def parameters_of(model, output, **changes):
-    return {
-        "model": model,
-        "output": output,
-        "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
-        "builder.domain": "day",
-        "builder.batch_size": 1,
-        "builder.keypoints": 0,
-        "max_pose_gap": 1.5,
-        "camera_info_timeout": 0.0,
-        **RELIABLE,
-        **changes,
-    }
-
-
-def pose(client: Client, second: int, ahead: int = 0, x: float | None = None) -> None:
-    """Deliver a pose, stamped `ahead` seconds later than it should be, or at another x."""
-    message = PoseStamped(pose=transform_to_pose(base_pose(second)))
-    message.header.frame_id, message.header.stamp.sec = "town", START_S + second + ahead
-    message.pose.position.x = message.pose.position.x if x is None else x
-    client.deliver("pose", message)
-
-
 @pytest.mark.slow
 def test_wild_poses_and_wrong_clocks_cost_no_other_image(model, tmp_path):
+    parameters = builder_parameters(model, tmp_path / "map", **AT_ONCE)
     with (
-        node_process(
-            "map_builder.node", tmp_path / "log", parameters_of(model, tmp_path / "map")
-        ) as process,
-        Client("/map_builder") as client,
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Survey() as client,
     ):
         before = client.now()
         for second in range(14):
             ahead = 3600 if second == 4 else 0
             client.deliver("image", image_message(texture(second), second + ahead))
-            pose(client, second)
+            client.pose(second)
             if second == 2:
-                pose(client, second, ahead=3600)
+                client.pose(second, ahead=3600)
             if second == 6:
-                pose(client, second, x=1e308)
+                client.pose(second, x=1e308)
             if second == 8:
-                pose(client, second, x=1e6)
+                client.pose(second, x=1e6)
         client.problem("s after the newest pose: check both clocks", before)
         client.diagnosis(lambda s: values(s).get("images in map") == "13", "13 images")
         assert client.facts()["poses refused"] == "3"
@@ -180,14 +154,15 @@ def test_a_second_builder_of_one_output_is_refused_and_the_first_goes_on(model, 
 @pytest.mark.slow
 def test_compressed_images_without_camera_info_become_a_map_of_their_size(model, tmp_path):
     """An image that cannot be decoded tells no size, whatever its header says."""
-    parameters = parameters_of(model, tmp_path / "map", image_transport="compressed")
+    changes = {**AT_ONCE, "image_transport": "compressed"}
+    parameters = builder_parameters(model, tmp_path / "map", **changes)
     damaged = [b"", b"no image", bytes(compressed_message(texture(0), 0).data[:60])]
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,
-        Client("/map_builder") as client,
+        Survey() as client,
     ):
         for second in range(6):
-            pose(client, second)
+            client.pose(second)
             message = compressed_message(texture(second), second)
             if second < len(damaged):
                 message = CompressedImage(header=message.header, data=damaged[second])

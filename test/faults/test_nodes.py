@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of the localizer node's input, one after the other on one running node.
+"""Faults of the localizer node's input, and its order, one after the other on one running node.
 
 After each the process lives, a good image is answered rightly, and every image has one answer.
 """
 
 import math
 import os
+import random
 import shutil
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, NavSatFix
 from std_msgs.msg import String
 from support.data import detailed, save_tiny_model
-from support.maps import save_tiny_map
+from support.maps import START_S, save_tiny_map
 from support.messages import image_message, values
 from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE
@@ -35,38 +36,43 @@ from support.unusable import (
     framed,
     info,
 )
-from support.vehicle import OTHER, PLACES, Vehicle, transform_message
+from support.vehicle import OTHER, PLACES, TF_STAND_IN, Vehicle, transform_message
 
 from disam_ros.geometry import Transform
+from disam_ros.node_config import LocalizerNodeConfig
+from disam_ros.nodes.localizer.node import is_live
+from disam_ros.nodes.rclpy_extra.parameters import leaves
 
 pytestmark = pytest.mark.slow
 
 MEGABYTE = 1_000_000
-TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
 NAN, INF = math.nan, math.inf
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, a map of it, and a map of another model."""
+    """A folder with a model and a map of it."""
     folder = tmp_path_factory.mktemp("world")
     options = {"picture": detailed, "place": (48.0, 11.0)}
     save_tiny_map(folder / "map", save_tiny_model(folder / "model"), PLACES, **options)
-    save_tiny_map(folder / "other", save_tiny_model(folder / "model_2", seed=5), PLACES, **options)
     return folder
 
 
 @pytest.fixture(scope="module")
-def node(world):
-    parameters = {
-        "map": world / "map",
-        "model": world / "model",
+def parameters(world) -> dict[str, Any]:
+    return {
+        "map": str(world / "map"),
+        "model": str(world / "model"),
         "localizer.domain.override": "day",
         "loop_closure.enabled": True,
         "stale_after": 60.0,
         **RELIABLE,
         **SINGLE,
     }
+
+
+@pytest.fixture(scope="module")
+def node(world, parameters):
     log = world / "log"
     with (
         node_process("localizer.node", log, parameters, fresh=True, before=TF_STAND_IN) as process,
@@ -198,24 +204,6 @@ def test_a_transition_that_does_not_fit_is_refused(vehicle, number):
     assert not vehicle.client.call(ChangeState, f"{NODE}/change_state", request).success
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("", "'map' is empty"),
-        ("nowhere", "is not a map"),
-        ("other", "was built with model"),
-    ],
-)
-def test_a_map_that_cannot_be_used_is_not_taken(vehicle, world, name, words):
-    before = vehicle.client.now()
-    vehicle.set("map", str(world / name) if name else "")
-    answer = vehicle.client.trigger("reload")
-    assert not answer.success and words in answer.message
-    vehicle.sees(words, before)
-    vehicle.set("map", str(world / "map"))
-    assert vehicle.client.trigger("reload").success
-
-
 # The map in use.
 
 
@@ -316,3 +304,97 @@ def test_the_wrong_type_on_a_topic_is_no_message(vehicle):
         for topic, kind in (("image", CompressedImage), ("odom", NavSatFix), ("weather", Clock)):
             stranger.node.create_publisher(kind, topic, 1).publish(kind())
         stranger.barrier()
+
+
+# Parameters, transitions and clocks in any order, for long.
+
+HOUR = 3600  # [s]
+DAY = 24 * HOUR
+LOAD = 40  # images that come at once, of places that no vehicle drives by: none repeats the last
+OPERATIONS = ("deactivate", "activate", "cleanup", "configure", "reload", "relocalize")
+TEXTS = {
+    "localizer.domain.override": ["day", "night", "no such domain"],
+    "localizer.domain.weather": ["snow", "no such weather"],
+    "map": ["/nowhere"],
+    "model": ["/nowhere"],
+}
+
+
+def choices(field: Any, name: str, default: Any) -> list[Any]:
+    """Values of a parameter, wrong ones of texts among them."""
+    if isinstance(default, bool):
+        return [True, False]
+    if isinstance(default, str):
+        return list(field.metadata["choices"]) or TEXTS[name]
+    return [field.metadata["minimum"], field.metadata["maximum"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parameters_may_be_set_in_any_order_and_set_back_in_any_other(vehicle, parameters, seed):
+    chance = random.Random(seed)
+    live = {name: (field, value) for name, field, value in leaves(LocalizerNodeConfig())}
+    live = {name: entry for name, entry in live.items() if is_live(name)}
+    before = {name: parameters.get(name, value) for name, (_, value) in live.items()}
+    for turn, name in enumerate(chance.sample(sorted(live), len(live))):
+        field, default = live[name]
+        result = vehicle.client.set_parameter(name, chance.choice(choices(field, name, default)))
+        assert result.successful or len(result.reason) > 5, name
+        outcome = vehicle.answer(detailed(PLACES + turn % 5))["outcome"]
+        assert outcome in ("known", "unknown"), name
+    remaining = chance.sample(sorted(before), len(before))
+    while remaining:
+        refused = [
+            n for n in remaining if not vehicle.client.set_parameter(n, before[n]).successful
+        ]
+        assert len(refused) < len(remaining), refused
+        remaining = refused
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transitions_and_services_may_come_in_any_order(vehicle, seed):
+    chance, asked = random.Random(seed), []
+    for operation in chance.choices(OPERATIONS, k=20):
+        if operation in ("reload", "relocalize"):
+            asked.append(vehicle.client.ask(operation))
+        else:
+            vehicle.client.transition(operation)
+    for label in ("deactivate", "cleanup", "configure", "activate"):
+        vehicle.client.transition(label)
+    vehicle.reconnect()
+    vehicle.client.until(lambda: all(answer.done() for answer in asked), "all answers")
+
+
+def clock(second: float) -> Clock:
+    message = Clock()
+    message.clock.sec = int(second)
+    return message
+
+
+def counts(vehicle) -> tuple[int, int]:
+    facts = vehicle.client.facts()
+    return int(facts["images received"]), int(facts["images dropped"])
+
+
+def test_a_clock_that_jumps_under_load_loses_no_image(vehicle):
+    received, dropped = counts(vehicle)
+    answered, message = len(vehicle.answers), None
+    vehicle.set("use_sim_time", True)
+    for turn in range(LOAD):
+        jump = (0, HOUR, -HOUR, DAY)[turn % 4]
+        vehicle.client.publish("/clock", clock(START_S + vehicle.second + jump))
+        message = vehicle.send(image_message(detailed(PLACES + turn % 5)))
+    vehicle.of_image(vehicle.answers, message, answered)
+    vehicle.set("use_sim_time", False)
+    now_received, now_dropped = counts(vehicle)
+    received, dropped = now_received - received, now_dropped - dropped
+    assert len(vehicle.answers) - answered == received - dropped > 0
+
+
+def test_a_day_of_images_is_answered_as_its_first_minute(vehicle):
+    vehicle.set("use_sim_time", True)
+    end = vehicle.second + DAY
+    while vehicle.second < end:
+        vehicle.second += 5 * 60
+        vehicle.client.publish("/clock", clock(START_S + vehicle.second))
+        vehicle.drive()
+    vehicle.set("use_sim_time", False)

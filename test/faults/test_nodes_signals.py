@@ -10,19 +10,17 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CompressedImage
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
-from support.messages import image_message
-from support.node_process import RELIABLE, SINGLE, CommandProcess, NodeProcess
+from support.node_process import SINGLE, CommandProcess, NodeProcess
 from support.robot import Robot
 from support.ros import Client
+from support.survey import Survey, builder_parameters
 
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.entry import WORDS
 from disam_ros.image import encode_jpeg
-from disam_ros.nodes.conversions import transform_to_pose
 
 pytestmark = pytest.mark.slow
 
@@ -81,16 +79,7 @@ def test_a_localizer_that_still_loads_ends_at_once(world, tmp_path):
 
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_map_builder_saves_the_images_that_it_accepted(world, tmp_path, signum):
-    parameters = {
-        "model": world / "model",
-        "output": tmp_path / "map",
-        "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
-        "builder.domain": "day",
-        "builder.batch_size": 2,
-        "builder.keypoints": 0,
-        "max_pose_gap": 1.5,
-        **RELIABLE,
-    }
+    parameters = builder_parameters(world / "model", tmp_path / "map", **{"builder.keypoints": 0})
     process = NodeProcess(
         "map_builder.node",
         tmp_path / "log",
@@ -98,16 +87,12 @@ def test_a_map_builder_saves_the_images_that_it_accepted(world, tmp_path, signum
         fresh=True,
         before=slowed("disam_ros.nodes.map_builder.live_map.image_from_message", 0.3),
     )
-    with Client("/map_builder") as client:
-        info = CameraInfo(width=64, height=48)
-        info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
-        client.deliver("camera_info", info)
-        for second in range(IMAGES + 1):
-            pose = PoseStamped(pose=transform_to_pose(base_pose(second)))
-            pose.header.frame_id, pose.header.stamp.sec = "town", START_S + second
-            client.deliver("pose", pose)
-            if second < IMAGES:
-                client.deliver("image", image_message(texture(second), second, SECOND // 2))
+    with Survey() as survey:
+        survey.camera_info()
+        survey.pose(0)
+        for second in range(IMAGES):
+            survey.image(second)
+            survey.pose(second + 1)
         assert process.interrupt(signum) == 0
     assert_clean(process)
     assert f"{IMAGES} images are safe" in process.log

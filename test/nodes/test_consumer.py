@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +17,13 @@ from support.messages import odometry_message
 from support.node_process import RELIABLE, node_process
 from support.robot import NODE, Robot
 from support.tf import tf2_ros
-from support.vehicle import transform_message
+from support.vehicle import TF_STAND_IN, transform_message
 
 from disam_ros.geometry import Transform, distance
 from disam_ros.slam.consumers import CONSUMERS
 
 PLACES = 40  # two metres apart; place i shows texture(i)
 CARRIED = 25  # places that the robot is carried on
-TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
 INITIAL_POSE = ("-r", "~/initial_pose:=/initialpose")
 REMAPPINGS = (*INITIAL_POSE, "-r", "consumer_pose:=/amcl_pose")
 

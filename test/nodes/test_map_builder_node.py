@@ -2,7 +2,6 @@
 """The map builder node in its own process, and the localizer's core on what it built."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +10,15 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, NavSatFix, NavSatStatus
+from sensor_msgs.msg import NavSatFix, NavSatStatus
 from support.data import save_tiny_model, texture
 from support.localize import localize
 from support.maps import START_S, base_pose, beside
-from support.messages import image_message, values
-from support.node_process import RELIABLE, NodeProcess, node_process
-from support.ros import Client
+from support.messages import values
+from support.node_process import NodeProcess, node_process
+from support.survey import Survey, builder_parameters
 from support.tf import tf2_ros
-from support.vehicle import transform_message
+from support.vehicle import TF_STAND_IN, transform_message
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.geodesy import Origin
@@ -28,54 +27,11 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.conversions import transform_to_pose
 
-NODE = "/map_builder"
 PLACE = Origin(50.2, 8.6, 0.5)
-TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_tiny_model(folder)
-    return folder
-
-
-def options(model, output, **changes):
-    return {
-        "model": str(model),
-        "output": str(output),
-        "base_from_camera": [1.0, 0.0, 1.5, -1.5707963, 0.0, -1.5707963],
-        "builder.domain": "day",
-        "builder.batch_size": 2,
-        **RELIABLE,
-        **changes,
-    }
-
-
-class Drive(Client):
-    """Publishes images half-way between poses; each has been handled when the next is sent."""
-
-    def __init__(self) -> None:
-        super().__init__(NODE)
-
-    def camera_info(self) -> None:
-        info = CameraInfo(width=64, height=48)
-        info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
-        self.deliver("camera_info", info)
-
-    def pose(self, second: int, kind: type = PoseStamped, topic: str = "pose") -> None:
-        message = kind()
-        message.header.frame_id = "town" if second % 2 else "/town"  # one frame, as of old drivers
-        message.header.stamp.sec = START_S + second
-        if kind is not PoseStamped:
-            message.pose.pose = transform_to_pose(base_pose(second))
-        else:
-            message.pose = transform_to_pose(base_pose(second))
-        self.deliver(topic, message)
-
-    def image(self, second: int, half: bool = True) -> None:
-        nanosecond = 500_000_000 if half else 0
-        self.deliver("image", image_message(texture(second), second, nanosecond))
+class Drive(Survey):
+    """With fixes."""
 
     def fix(self, second: int, place: Origin = PLACE) -> None:
         message = NavSatFix()
@@ -85,9 +41,16 @@ class Drive(Client):
         self.deliver("fix", message)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_tiny_model(folder)
+    return folder
+
+
 def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, tmp_path):
     output = tmp_path / "map"
-    parameters = options(model, output, max_pose_gap=1.5)
+    parameters = builder_parameters(model, output)
     with (
         node_process("map_builder.node", tmp_path / "log", parameters, fresh=True) as process,
         Drive() as drive,
@@ -127,8 +90,8 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, t
 
 def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_path):
     output = tmp_path / "map"
-    parameters = options(model, output, pose_source="odom", max_pose_gap=1.5)
-    for part, expected in ((0, "3"), (10, "6")):
+    parameters = builder_parameters(model, output, pose_source="odom")
+    for part, expected in ((0, 3), (10, 6)):
         with (
             node_process("map_builder.node", tmp_path / f"log{part}", parameters) as process,
             Drive() as drive,
@@ -138,9 +101,7 @@ def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_p
                 drive.pose(second, Odometry, "odom")
                 drive.image(second)
             drive.pose(part + 3, Odometry, "odom")
-            drive.diagnosis(
-                lambda s, n=expected: values(s).get("images in map") == n, f"{expected} images"
-            )
+            drive.holds(expected)
             if part == 0:
                 assert process.stop() == 0
                 assert "3 images are safe" in process.log
@@ -153,8 +114,8 @@ def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_p
 
 
 def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, tmp_path):
-    changes = {"pose_source": "pose_with_covariance", "max_pose_gap": 1.5, "builder.domain": ""}
-    parameters = options(model, tmp_path / "map", **changes)
+    changes = {"pose_source": "pose_with_covariance", "builder.domain": ""}
+    parameters = builder_parameters(model, tmp_path / "map", **changes)
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,
         Drive() as drive,
@@ -167,7 +128,7 @@ def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, 
                 drive.image(second)
             drive.fix(second + 1)
         drive.pose(25, PoseWithCovarianceStamped)
-        drive.diagnosis(lambda s: values(s).get("images in map") == "12", "12 images")
+        drive.holds(12)
         assert int(drive.facts()["fixes used"]) == 26
         assert (
             "\x1b" not in process.log and "10 images in the map, 9 s after the first" in process.log
@@ -190,7 +151,7 @@ def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, 
 def test_fixes_that_do_not_fit_the_poses_are_reported_and_give_no_place(
     model, tmp_path, there, shift, words
 ):
-    parameters = options(model, tmp_path / "map", max_pose_gap=1.5)
+    parameters = builder_parameters(model, tmp_path / "map")
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,
         Drive() as drive,
@@ -204,15 +165,15 @@ def test_fixes_that_do_not_fit_the_poses_are_reported_and_give_no_place(
             drive.deliver("pose", message)
             drive.fix(second, there or Origin(50.2, 8.6 + 0.01 * (second % 2)))
             drive.image(second)
-        drive.diagnosis(lambda s: values(s).get("images in map") == "5", "5 images")
+        drive.holds(5)
         assert drive.trigger("finish").success
         assert words in process.log and "the map gets no place on Earth" in process.log
     assert PlaceMap(tmp_path / "map").header.latitude is None
 
 
 def test_poses_come_from_tf(model, tmp_path):
-    changes = {"pose_source": "tf", "map_frame": "town", "max_pose_gap": 1.5}
-    parameters = options(model, tmp_path / "map", **changes)
+    changes = {"pose_source": "tf", "map_frame": "town"}
+    parameters = builder_parameters(model, tmp_path / "map", **changes)
     with (
         node_process(
             "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
@@ -230,7 +191,7 @@ def test_poses_come_from_tf(model, tmp_path):
                 lambda s, n=second: values(s).get("poses received") == str(n + 1), "a pose of TF"
             )
             drive.image(second)
-        drive.diagnosis(lambda s: values(s).get("images in map") == "3", "3 images")
+        drive.holds(3)
         assert drive.trigger("finish").success
         assert process.returncode is None
     place_map = PlaceMap(tmp_path / "map")
@@ -242,30 +203,13 @@ def test_poses_come_from_tf(model, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is there")
 def test_poses_from_tf_need_tf2_ros(model, tmp_path):
-    parameters = options(model, tmp_path / "map", pose_source="tf")
+    parameters = builder_parameters(model, tmp_path / "map", pose_source="tf")
     process = NodeProcess("map_builder.node", tmp_path / "log", parameters)
     assert process.wait() == 1 and "tf2_ros is not installed: install it" in process.log
 
 
-def test_poses_that_cannot_be_used_are_reported(model, tmp_path):
-    parameters = options(model, tmp_path / "map")
-    with node_process("map_builder.node", tmp_path / "log", parameters), Drive() as drive:
-        before, message = drive.now(), PoseStamped()
-        message.header.stamp.sec = START_S
-        drive.publish("pose", message)
-        drive.problem("its frame is ''", before)
-        message.header.frame_id = "town"
-        message.pose.position.x = float("nan")
-        drive.publish("pose", message)
-        drive.problem("expected finite metres", before)
-        message.pose.position.x = 0.0
-        drive.deliver("pose", message)
-        drive.publish("pose", message)
-        drive.problem("not newer than the last", before)
-
-
 def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
-    parameters = options(model, tmp_path / "map")
+    parameters = builder_parameters(model, tmp_path / "map")
     with node_process("map_builder.node", tmp_path / "log", parameters), Drive() as drive:
         before = drive.now()
         for second in range(20):  # 16 may wait
@@ -285,7 +229,7 @@ def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_clear_message(model, tmp_path, changes, words):
-    parameters = options(model, tmp_path / "map") | changes
+    parameters = builder_parameters(model, tmp_path / "map") | changes
     process = NodeProcess("map_builder.node", tmp_path / "log", parameters)
     assert process.wait() == 1
     (line,) = [line for line in process.log.splitlines() if "[FATAL]" in line]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from geometry_msgs.msg import TransformStamped
 
@@ -13,11 +14,14 @@ from support.data import detailed
 from support.messages import image_message, odometry_message, values
 from support.node_process import NodeProcess
 from support.robot import Robot
+from support.tf import tf2_ros
 
 PLACES = 6  # of the map; place i shows detailed(i)
 OTHER = 1  # place that it never is at: a test's own images are no repetition
 STEP = 4.0  # metres between two images: each is a keyframe
 LONGEST_LINE = 4000  # characters of a line in the log
+# What a node runs first that shall find the stand-in of tf2_ros.
+TF_STAND_IN = f"import sys; sys.path.insert(0, {str(Path(tf2_ros.__file__).parent)!r})"
 
 
 class Vehicle(Robot):
