@@ -3,7 +3,6 @@
 
 import logging
 import math
-import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support import builds, forks
 from support.bags import (
     CAMERA,
     SECOND,
@@ -139,28 +137,6 @@ def test_an_absent_bag_says_so(tmp_path):
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0")
     with pytest.raises(BagError, match=r"old\.bag cannot be read"):
         BagReader(tmp_path / "old.bag")
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9])
-def test_a_truncated_bag_is_a_bag_error(tmp_path, storage, keep):
-    bag = write_drive(tmp_path / "bag", storage, count=40)
-    (file,) = (f for f in bag.iterdir() if f.suffix in (".mcap", ".db3"))
-    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
-    with pytest.raises(BagError, match="cannot be read"), BagReader(bag) as reader:
-        list(reader.messages())
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-def test_a_killed_writer_leaves_nothing_loadable(tmp_path, storage):
-    log = tmp_path / "log"
-    writer = forks.start(log, builds.write_bag_and_die, tmp_path / "bag", storage)
-    writer.join()
-    assert writer.exitcode == -signal.SIGKILL, log.read_text()
-    assert not (tmp_path / "bag").exists()
-    with pytest.raises(BagError):
-        BagReader(tmp_path / "bag.part" / "bag")
-    write_drive(tmp_path / "bag", storage)  # and the name is still free
 
 
 # --- Poses -----------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.builds import CONFIG
 from support.commands import SETTINGS
-from support.data import save_tiny_model, write_dataset
+from support.data import DESCRIPTOR, save_tiny_model, write_dataset
 from support.faults import edit_json
 
 from disam_ros.cli import main
@@ -27,6 +26,7 @@ from disam_ros.mapping.rows import RowFile
 from disam_ros.models.model import load_model
 
 COMMITTED = 4
+CONFIG = MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
 KEYS = ("header", "shapes", "source", "count", "position", "skipped", "csv_bytes")
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.commands import COMMANDS, write_calibration_inputs, write_inputs
+from support.commands import COMMANDS, write_calibration_inputs
 from support.kills import run
 from support.training_data import write_drive
 from support.training_stage import TINY, stage
 
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.sources import open_bag
 from disam_ros.errors import DisamError
 from disam_ros.evaluation.results import read_results
 from disam_ros.mapping.compression import learn_projection
@@ -39,6 +40,7 @@ MOMENTS = 4 * int(os.environ.get("FUZZ", "1"))
 CASES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "build-map": (COMMANDS["build-map"].arguments, PlaceMap, ""),
     "extract": (COMMANDS["extract"].arguments, Dataset, ""),
+    "to-bag": (COMMANDS["to-bag"].arguments, open_bag, ""),
     "evaluate": (
         "evaluate {w}/data --map {w}/map --model {w}/model",
         read_results,
@@ -51,8 +53,9 @@ CASES: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    root = write_inputs(tmp_path_factory.mktemp("inputs"))
+def two_maps(inputs, tmp_path_factory) -> Path:
+    """The inputs of the commands, with two maps of one model."""
+    root = shutil.copytree(inputs, tmp_path_factory.mktemp("inputs") / "inputs")
     size = 16 * 3 * 4  # of the model's coarse descriptors; maps of one model can be merged
     rows = np.random.default_rng(0).standard_normal((SIZE * 4, size)).astype(np.float32)
     add_projection(root / "model", learn_projection(rows, SIZE), {"seed": 0})
@@ -80,10 +83,10 @@ def moments(count: int, name: str) -> list[int]:
 
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwritten"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_that_is_killed_leaves_nothing_that_loads_wrongly(inputs, tmp_path, name, old):
+def test_a_command_that_is_killed_leaves_nothing_that_loads_wrongly(two_maps, tmp_path, name, old):
     text, read, begins = CASES[name]
-    line = [*text.format(w=inputs).split(), "--output", str(tmp_path / "out" / "it")]
-    before, log, output = content(inputs), tmp_path / "log", tmp_path / "out" / "it"
+    line = [*text.format(w=two_maps).split(), "--output", str(tmp_path / "out" / "it")]
+    before, log, output = content(two_maps), tmp_path / "log", tmp_path / "out" / "it"
 
     def prepare() -> None:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
@@ -104,7 +107,7 @@ def test_a_command_that_is_killed_leaves_nothing_that_loads_wrongly(inputs, tmp_
     for moment in moments(count, name):
         prepare()
         assert run(line, output.parent, log, moment)[0] == -9, log.read_text()[-2000:]
-        assert content(inputs) == before
+        assert content(two_maps) == before
         state = content(output, begins)
         changed = sorted(name for name in whole if state.get(name) != whole[name])
         if output.exists() and changed:

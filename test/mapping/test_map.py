@@ -2,17 +2,15 @@
 import gc
 import json
 import os
+import shutil
 import weakref
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
 import torch
-from support import builds, forks
-from support.data import camera_pose, save_tiny_model, texture, write_dataset
+from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
 from support.localize import localize
 
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
@@ -42,8 +40,23 @@ def same_map(a: PlaceMap, b: PlaceMap) -> bool:
     return all((a.directory / n).read_bytes() == (b.directory / n).read_bytes() for n in names)
 
 
-def test_a_map_holds_every_image_with_its_pose(dataset, model, tmp_path, builder_config):
-    place_map = build(dataset, model, tmp_path / "map", builder_config)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A data set and its map, which no test changes."""
+    root = tmp_path_factory.mktemp("built")
+    dataset = write_dataset(root / "dataset", 12)
+    config = MapBuilderConfig(keypoints=0, batch_size=2, descriptor=DESCRIPTOR)
+    return dataset, build(dataset, save_tiny_model(root / "model"), root / "map", config)
+
+
+@pytest.fixture
+def directory(built, tmp_path):
+    """A copy of the map, to be damaged."""
+    return shutil.copytree(built[1].directory, tmp_path / "map")
+
+
+def test_a_map_holds_every_image_with_its_pose(built):
+    dataset, place_map = built
     assert len(place_map) == 12
     assert place_map.coarse.shape == (12, len(place_map.steps))
     assert place_map.projection(None).directions.shape[1] == 16 * 3 * 4
@@ -75,8 +88,8 @@ def test_grids_whose_shifts_take_too_much_memory_are_refused(tmp_path):
         MapBuilder(info, model, tmp_path / "map", config)
 
 
-def test_a_map_that_nobody_holds_is_freed_at_once(dataset, model, tmp_path, builder_config):
-    place_map = build(dataset, model, tmp_path / "map", builder_config)
+def test_a_map_that_nobody_holds_is_freed_at_once(directory):
+    place_map = PlaceMap(directory)
     assert place_map.records[3].id == 3
     records = weakref.ref(place_map.records)
     gc.collect()
@@ -110,45 +123,6 @@ def test_a_resumed_build_equals_one_that_was_never_stopped(
     assert same_map(whole, resumed)
 
 
-def in_a_process(root, **limits):
-    """Exit code and output of a build in a process of its own."""
-    process = forks.start(root / "log", partial(builds.build, root, **limits))
-    process.join()
-    return process.exitcode, (root / "log").read_text()
-
-
-@pytest.mark.slow
-def test_a_build_killed_at_random_moments_never_loads_wrongly_and_resumes(tmp_path):
-    data = write_dataset(tmp_path / "dataset", 400)
-    model = save_tiny_model(tmp_path / "model")
-    whole = build(data, model, tmp_path / "whole", builds.CONFIG)
-    random, kills = Random(0), 0
-    for attempt in range(12):
-        code, log = in_a_process(tmp_path, seconds=random.uniform(0.02, 0.06 + 0.02 * attempt))
-        if (tmp_path / "map").exists():
-            break
-        assert code == builds.KILLED, log
-        kills += 1
-        with pytest.raises(MapError):
-            PlaceMap(tmp_path / "map")
-    else:
-        assert in_a_process(tmp_path)[0] == 0
-    assert kills >= 2
-    assert same_map(whole, PlaceMap(tmp_path / "map"))
-
-
-def test_a_full_disk_is_reported_and_the_build_resumes_later(tmp_path):
-    write_dataset(tmp_path / "dataset", 30)
-    save_tiny_model(tmp_path / "model")
-    code, log = in_a_process(tmp_path, file_bytes=20_000)
-    assert code != 0
-    assert "cannot be written" in log and "free space" in log
-    with pytest.raises(MapError, match="half-built"):
-        PlaceMap(tmp_path / "map")
-    assert in_a_process(tmp_path)[0] == 0
-    assert len(PlaceMap(tmp_path / "map")) == 30
-
-
 def test_a_half_built_map_of_other_settings_is_not_continued(
     dataset, model, tmp_path, builder_config
 ):
@@ -164,40 +138,27 @@ def test_a_half_built_map_of_other_settings_is_not_continued(
 
 
 @pytest.mark.parametrize("name", DATA_FILES)
-def test_a_damaged_file_is_refused(dataset, model, tmp_path, builder_config, name):
-    build(dataset, model, tmp_path / "map", builder_config)
-    path = tmp_path / "map" / name
+def test_a_damaged_file_is_refused(directory, name):
+    path = directory / name
     data = bytearray(path.read_bytes())
     data[-2] ^= 1
     path.write_bytes(data)
     with pytest.raises(MapError, match="SHA-256"):
-        PlaceMap(tmp_path / "map")
+        PlaceMap(directory)
 
 
 @pytest.mark.parametrize("name", [*DATA_FILES, "map.json"])
-def test_a_missing_file_is_named(dataset, model, tmp_path, builder_config, name):
-    build(dataset, model, tmp_path / "map", builder_config)
-    (tmp_path / "map" / name).unlink()
+def test_a_missing_file_is_named(directory, name):
+    (directory / name).unlink()
     with pytest.raises(MapError, match=name):
-        PlaceMap(tmp_path / "map")
+        PlaceMap(directory)
 
 
-def test_a_truncated_array_is_refused_even_without_checksums(
-    dataset, model, tmp_path, builder_config
-):
-    build(dataset, model, tmp_path / "map", builder_config)
-    path = tmp_path / "map" / "fine.npy"
+def test_a_truncated_array_is_refused_even_without_checksums(directory):
+    path = directory / "fine.npy"
     os.truncate(path, path.stat().st_size - 100)
     with pytest.raises(MapError, match="damaged"):
-        PlaceMap(tmp_path / "map", verify=False)
-
-
-def test_a_map_of_another_version_is_refused(dataset, model, tmp_path, builder_config):
-    build(dataset, model, tmp_path / "map", builder_config)
-    path = tmp_path / "map" / "map.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 7}))
-    with pytest.raises(MapError, match="version 7, expected 3; build the map again"):
-        PlaceMap(tmp_path / "map")
+        PlaceMap(directory, verify=False)
 
 
 def test_unreadable_images_are_left_out_and_counted(dataset, model, tmp_path, builder_config):
@@ -224,8 +185,8 @@ def test_a_missing_map_says_how_to_build_one(tmp_path):
         PlaceMap(tmp_path / "nowhere")
 
 
-def test_the_array_of_poses_is_that_of_the_table(dataset, model, tmp_path, builder_config):
-    place_map = build(dataset, model, tmp_path / "map", builder_config)
+def test_the_array_of_poses_is_that_of_the_table(built):
+    _, place_map = built
     for record, pose in zip(place_map.records, place_map.poses, strict=True):
         known = record.map_from_camera
         assert np.array_equal(pose, [*known.translation, *known.quaternion])

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
-import shutil
 from dataclasses import replace
-from random import Random
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from support import builds, forks
 from support.data import DESCRIPTOR, camera_pose, save_tiny_model, texture, write_dataset
 from support.localize import localize
 
@@ -175,32 +172,6 @@ def test_an_operation_that_ends_early_leaves_nothing_and_the_old_map(root, tmp_p
     with pytest.raises(KeyboardInterrupt):
         assemble([Part.whole(PlaceMap(root / "map"))], tmp_path / "new", {"operation": "crop"})
     assert files_of(root / "map") == before and not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_an_operation_killed_at_random_moments_leaves_the_old_map_and_no_half_one(tmp_path):
-    write_dataset(tmp_path / "dataset", 300)
-    model = save_tiny_model(tmp_path / "model")
-    build(tmp_path / "dataset", model, tmp_path / "map", builds.CONFIG)
-    before, random, kills = files_of(tmp_path / "map"), Random(0), 0
-    for attempt in range(30):
-        seconds = random.uniform(0.002, 0.008 + 0.004 * attempt)
-        process = forks.start(tmp_path / "log", builds.copy_map, tmp_path, seconds)
-        process.join()
-        assert files_of(tmp_path / "map") == before
-        if not (tmp_path / "new").exists():
-            assert process.exitcode == builds.KILLED, (tmp_path / "log").read_text()
-            kills += 1
-        elif kills >= 2:
-            break
-        else:  # it was faster than its killer
-            shutil.rmtree(tmp_path / "new")
-    else:
-        builds.copy_map(tmp_path)
-    assert kills >= 2
-    found = files_of(tmp_path / "new")
-    assert all(found[name] == before[name] for name in PlaceMap(tmp_path / "new").header.data_files)
-    assert not (tmp_path / "new.part").exists()
 
 
 def test_a_moved_part_is_moved_as_a_rigid_body(root, tmp_path):
