@@ -8,10 +8,8 @@ import re
 import pytest
 from support.data import write_dataset
 
-from disam_ros.cli import main
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import BagError
 
 IMAGES = "/camera/front/image_raw"
@@ -48,33 +46,3 @@ def test_a_data_set_without_a_sound_image_makes_no_bag(data, tmp_path):
     with pytest.raises(BagError, match="data: none of 4 images can be read"):
         dataset_to_bag(data, tmp_path / "bag", show_progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-@pytest.mark.parametrize("below", ["inside", "a/b", "."])
-def test_an_output_in_its_own_input_is_refused(data, tmp_path, capsys, below):
-    dataset_to_bag(data, tmp_path / "bag", show_progress=False)
-    before = sorted(tmp_path.rglob("*"))
-    for name, line in (("bag", "extract --bag {0} --domain day"), ("data", "to-bag --dataset {0}")):
-        output = tmp_path / name / below
-        words = [*line.format(tmp_path / name).split(), "--output", str(output)]
-        assert main(words) == 1
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert str(tmp_path / name) in error
-        assert "choose an output outside of it" in error or "exists: choose another" in error
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_an_output_that_leads_into_its_input_by_a_link_is_refused(data, tmp_path, capsys):
-    dataset_to_bag(data, tmp_path / "bag", show_progress=False)
-    (tmp_path / "link").symlink_to(tmp_path / "bag")
-    line = f"extract --bag {tmp_path}/bag --domain day --output {tmp_path}/link/out"
-    assert main(line.split()) == 1
-    assert "choose an output outside of it" in capsys.readouterr().err
-    assert not (tmp_path / "bag" / "out").exists()
-
-
-def test_an_output_beside_its_input_is_none_in_it(data, tmp_path):
-    dataset_to_bag(data, tmp_path / "bag", show_progress=False)
-    line = f"extract --bag {tmp_path}/bag --domain day --output {tmp_path}/bag_data"
-    assert main(line.split()) == 0
-    assert len(Dataset(tmp_path / "bag_data").records) == 4

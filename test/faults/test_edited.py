@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.commands import COMMANDS, write_inputs
+from support.commands import COMMANDS
 from support.data import save_tiny_model
 from support.faults import edit_json
 from support.maps import START_S, save_tiny_map
@@ -18,9 +18,9 @@ from disam_ros.models.model import load_model
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(inputs, tmp_path_factory):
     """What the commands read, an evaluation, and a map that knows its place."""
-    root = write_inputs(tmp_path_factory.mktemp("sound"))
+    root = shutil.copytree(inputs, tmp_path_factory.mktemp("sound") / "inputs")
     assert main(COMMANDS["evaluate"].line(root, root / "evaluation")) == 0
     save_tiny_model(root / "model_2")
     save_tiny_map(root / "placed", load_model(root / "model_2"), 6, place=(48.0, 11.0))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from support.data import DESCRIPTOR, save_tiny_model, texture
-from support.faults import edit_json
+from support.faults import edit_json, fill_weights
 from support.localize import localize
 from support.maps import save_tiny_map
 from support.onnx_files import write_onnx
@@ -28,8 +26,6 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models import model_files
 from disam_ros.models.arrays import require_features
-from disam_ros.models.backend import select_backend
-from disam_ros.models.export import PACKAGES, export_onnx
 from disam_ros.models.model import load_model
 
 CPU = "cpu"
@@ -134,16 +130,6 @@ def test_a_calibration_edited_by_hand_is_refused_with_file_and_key(number, world
 # Weights that were damaged before their checksums were taken.
 
 
-def fill_weights(model: Path, value: float) -> None:
-    """Weights of one value in every file, with right checksums."""
-    header = json.loads((model / "model.json").read_text())
-    for stage in ("coarse", "fine"):
-        path = model / f"{stage}.safetensors"
-        save_file({k: torch.full_like(v, value) for k, v in load_file(path).items()}, path)
-        header["sha256"][stage] = file_sha256(path)
-    (model / "model.json").write_text(json.dumps(header))
-
-
 def adopt_model(world: Path) -> None:
     """The map refers to the model as it is now."""
     identity = load_model(world / "model").identity
@@ -220,57 +206,7 @@ def test_a_map_whose_descriptors_are_of_another_size_is_refused(name, world):
         Localizer.open(world / "map", world / "model", LocalizerConfig(device="cpu"))
 
 
-# Exported and imported ONNX files.
-
-
-@pytest.fixture(scope="module")
-def exported(sound, tmp_path_factory):
-    """The model with its encoders as ONNX files."""
-    for name in PACKAGES:
-        pytest.importorskip(name)
-    directory = shutil.copytree(sound / "model", tmp_path_factory.mktemp("exported") / "model")
-    export_onnx(directory)
-    return directory
-
-
-@pytest.fixture
-def export(exported, tmp_path):
-    return shutil.copytree(exported, tmp_path / "model")
-
-
-def flip_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def null_checksum(path: Path) -> None:
-    edit_json(path.with_name("model.json"), lambda v: v["sha256"].update({path.name: None}))
-
-
-DAMAGES = {
-    "a byte": (flip_byte, r"day\.onnx is damaged: its SHA-256 differs.*disam export"),
-    "a null checksum": (null_checksum, r"model\.json: 'sha256' expects an object"),
-    "no file": (Path.unlink, r"day\.onnx not found"),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGES)
-def test_an_exported_encoder_that_was_damaged_is_refused_by_name(name, export):
-    damage, words = DAMAGES[name]
-    damage(export / "day.onnx")
-    with pytest.raises(ModelError, match=words):
-        select_backend("auto", load_model(export), CPU)
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_an_exported_encoder_that_gives_no_features_is_a_fault_of_the_file(name, export):
-    value, words = WEIGHTS[name]
-    fill_weights(export, value)
-    with pytest.raises(ModelError, match=rf"day\.onnx, domain 'day', gives features that {words}"):
-        select_backend("onnx", load_model(export), CPU).encode(
-            "day", np.random.default_rng(0).random((1, 3, 48, 64), np.float32)
-        )
+# Imported ONNX files.
 
 
 @pytest.mark.parametrize("body", ["c = Constant <value_float = 0.0> () y = Mul (image, c)"])

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from support.commands import write_inputs
 
 from disam_ros.cli import main
 
@@ -27,11 +24,6 @@ LINES = {
 }
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
-
-
 @pytest.mark.parametrize(
     ("command", "folder", "inner"),
     [
@@ -48,6 +40,14 @@ def test_an_output_inside_of_an_input_is_refused(inputs, capsys, command, folder
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("disam: ") and "is read" in last and "outside" in last
     assert sorted((inputs / folder).rglob("*")) == before
+
+
+def test_an_output_that_leads_into_its_input_by_a_link_is_refused(inputs, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(inputs / "bag")
+    line = f"extract --bag {inputs}/bag --domain day --output {tmp_path}/link/out"
+    assert main(line.split()) == 1
+    assert "choose an output outside of it" in capsys.readouterr().err
+    assert not (inputs / "bag" / "out").exists()
 
 
 def test_answers_may_lie_beside_the_images_that_they_are_about(inputs, tmp_path):

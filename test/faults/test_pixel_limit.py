@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from support.commands import COMMANDS, write_inputs
+from support.commands import COMMANDS
 from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
 from support.faults import limited_pixels, png_of
 
@@ -33,11 +33,6 @@ READING = {  # what is seen where all images are too large
     "evaluate": "64x48 pixels, expected at most 3000",
     "localize": "64x48 pixels, expected at most 3000",
 }
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(autouse=True)

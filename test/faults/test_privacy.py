@@ -4,22 +4,16 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support.commands import COMMANDS, write_inputs
+from support.commands import COMMANDS
 
 from disam_ros.cli import main
 from disam_ros.mapping import thumbnails
 from disam_ros.mapping.place_map import PlaceMap
 
 JPEG = b"\xff\xd8\xff"
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import COMMANDS, write_inputs
+from support.commands import COMMANDS
 
 from disam_ros.entry import MODULES
 
@@ -76,45 +76,36 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("signum", ENDS)
-@pytest.mark.parametrize("module", ["numpy"])
-@pytest.mark.parametrize("name", NODES)
-def test_a_signal_while_the_libraries_of_a_node_load_is_one_line(
-    started, tmp_path, name, module, signum
-):
-    pytest.importorskip("rclpy")
+@pytest.mark.parametrize(
+    ("name", "module", "signum"),
+    [
+        *((node, "numpy", signum) for node, signum in zip(NODES, ENDS, strict=False)),
+        *(("disam", "argparse", signum) for signum in ENDS),
+        ("disam", "cv2", signal.SIGTERM),
+    ],
+)
+def test_a_signal_while_libraries_load_is_one_line(started, tmp_path, name, module, signum):
     begun = write_endless(tmp_path, module)
-    process = started("-m", "disam_ros.entry", name, "--ros-args", "-p", "map:=x")
+    line = f"build-map --dataset d --model m --output {tmp_path / 'map'}"
+    if name != "disam":
+        pytest.importorskip("rclpy")
+        line = "--ros-args -p map:=x"
+    process = started("-m", "disam_ros.entry", name, *line.split())
     wait_for(begun.exists, process)
     process.send_signal(signum)
     output, errors = process.communicate(timeout=PATIENCE)
     status, word = ENDS[signum]
     assert (process.returncode, output, errors) == (status, "", f"{name}: {word}\n")
-
-
-@pytest.mark.parametrize("signum", ENDS)
-@pytest.mark.parametrize("module", ["argparse", "cv2"])
-def test_a_signal_while_the_libraries_of_a_command_load_is_one_line(
-    started, tmp_path, module, signum
-):
-    begun = write_endless(tmp_path, module)
-    line = "build-map --dataset d --model m --output {}".format(tmp_path / "map")
-    process = started("-m", "disam_ros.entry", "disam", *line.split())
-    wait_for(begun.exists, process)
-    process.send_signal(signum)
-    output, errors = process.communicate(timeout=PATIENCE)
-    status, word = ENDS[signum]
-    assert (process.returncode, output, errors) == (status, "", f"disam: {word}\n")
     assert not list(tmp_path.glob("map*"))
 
 
-@pytest.mark.parametrize("signum", ENDS)
-@pytest.mark.parametrize("name", ["extract", "evaluate", "to-bag"])
+@pytest.mark.parametrize(
+    ("name", "signum"), zip(["extract", "evaluate", "to-bag"], ENDS, strict=True)
+)
 def test_two_signals_in_the_middle_of_a_command_leave_nothing_half_written(
-    started, tmp_path, name, signum
+    started, inputs, tmp_path, name, signum
 ):
     """The second comes while what is half-written is removed, which takes some time here."""
-    inputs = write_inputs(tmp_path)
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "usercustomize.py").touch()
     program = f"""
@@ -190,18 +181,28 @@ def running(pid: int) -> bool:
         return False
 
 
+def wait_for_end(pid: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while running(pid):
+        assert time.monotonic() < end, f"process {pid} goes on"
+        time.sleep(0.05)
+
+
 ENDLESS_CHILDREN = {
     "localizer": "localizer_process({'autostart': False}, {}, None)",
     "replay": "child_process('disam', ['replay', {bag!r}, '--loop', '--start-delay', '0'])",
 }
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
-@pytest.mark.parametrize("name", ENDLESS_CHILDREN)
-def test_a_process_ends_with_the_one_that_started_it(started, own_domain, tmp_path, name, signum):
+@pytest.mark.parametrize(
+    ("name", "signum"), zip(ENDLESS_CHILDREN, [signal.SIGKILL, signal.SIGHUP], strict=True)
+)
+def test_a_process_ends_with_the_one_that_started_it(
+    started, own_domain, inputs, tmp_path, name, signum
+):
     """However that ends: killed, or because its terminal was closed."""
     pytest.importorskip("rclpy")
-    bag = write_inputs(tmp_path) / "bag"
+    bag = inputs / "bag"
     program = f"""
 import pathlib, signal
 from disam_ros.nodes.replay.child import child_process
@@ -218,10 +219,7 @@ with {ENDLESS_CHILDREN[name].replace("{bag!r}", repr(str(bag)))} as process:
     assert running(child)
     process.send_signal(signum)
     process.wait()
-    end = time.monotonic() + PATIENCE
-    while running(child) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not running(child)
+    wait_for_end(child)
 
 
 def test_a_process_that_is_deaf_ends_with_the_one_that_started_it(started, tmp_path):
@@ -243,10 +241,7 @@ signal.pause()
     child = int((tmp_path / "pid").read_text())
     process.kill()
     process.wait()
-    end = time.monotonic() + PATIENCE
-    while running(child) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not running(child)
+    wait_for_end(child)
 
 
 @pytest.mark.parametrize("folder", ["disam_ros", "demo"])

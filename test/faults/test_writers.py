@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.commands import write_inputs
 
 from disam_ros.cli import main
 from disam_ros.errors import MapError, OutputError
@@ -81,12 +80,12 @@ def test_a_directory_has_one_writer(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def maps(tmp_path_factory) -> tuple[Path, Path]:
+def maps(inputs, tmp_path_factory) -> tuple[Path, Path]:
     """Two maps of as many images, whose other files differ in their header alone."""
-    root = write_inputs(tmp_path_factory.mktemp("inputs"))
-    line = f"map prune {root}/map --keep 1 --no-thumbnails --output {root}/bare"
+    bare = tmp_path_factory.mktemp("maps") / "bare"
+    line = f"map prune {inputs}/map --keep 1 --no-thumbnails --output {bare}"
     assert main(line.split()) == 0
-    return root / "map", root / "bare"
+    return inputs / "map", bare
 
 
 @pytest.mark.parametrize("verify", [None, True, False])
