@@ -7,10 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.data import CAMERA, camera_pose, of_single_images, texture, write_dataset
+from support.data import (
+    CAMERA,
+    DESCRIPTOR,
+    camera_pose,
+    of_single_images,
+    save_tiny_model,
+    texture,
+    write_dataset,
+)
 
 from disam_ros.cli import main
-from disam_ros.config import DomainConfig, PriorConfig
+from disam_ros.config import DomainConfig, MapBuilderConfig, PriorConfig
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
@@ -25,27 +33,28 @@ from disam_ros.image import encode_jpeg
 from disam_ros.localization.answer import MISSING
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.models.model import save_model
 
 SECOND = 10**9
 COUNT = 40
 DAY = of_single_images(domain=DomainConfig(override="day"))
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    return write_dataset(tmp_path / "dataset", COUNT)
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", COUNT)
 
 
-@pytest.fixture
-def localizer(dataset, model, tmp_path, builder_config):
-    builder_config.keyframe_distance = 0.0
-    source = open_dataset(dataset.directory)
-    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
-    return Localizer(model, place_map, DAY)
+@pytest.fixture(scope="module")
+def localizer(dataset, tmp_path_factory):
+    root, source = tmp_path_factory.mktemp("map"), open_dataset(dataset.directory)
+    model = save_tiny_model(root / "model")
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=DESCRIPTOR)
+    return Localizer(
+        model, build_map(source, model, root / "map", config, show_progress=False), DAY
+    )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluate(localizer):
     """Evaluate drives against the map of the route of textures."""
 
@@ -110,9 +119,9 @@ def test_conditions_of_one_name_in_two_drives_are_kept_apart(evaluate, dataset, 
     assert list(evaluation.conditions) == ["dataset, day", "again, day"]
 
 
-def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, model, tmp_path):
+def test_weather_and_place_recorded_in_a_bag_choose_the_domain(localizer, tmp_path):
     config = of_single_images()
-    free = Localizer(model, localizer.map, config)
+    free = Localizer(localizer.model, localizer.map, config)
     noon = 1_720_000_000 * SECOND  # 9:46 UTC on a day in July
     with BagWriter(tmp_path / "bag") as bag:
         bag.fix(noon, 48.0, 9.0)
@@ -296,8 +305,8 @@ def test_evo_reads_the_trajectories_and_measures_the_same_error(localizer, tmp_p
 
 
 def test_a_sequence_is_followed_unless_single_images_are_asked_for(localizer, dataset, tmp_path):
-    places = ["--map", str(localizer.map.directory), "--model", str(tmp_path / "saved")]
-    save_model(localizer.model, tmp_path / "saved")
+    directory = localizer.map.directory
+    places = ["--map", str(directory), "--model", str(directory.with_name("model"))]
     probable = []
     for option in ([], ["--single"]):
         output = tmp_path / f"evaluation{len(option)}"

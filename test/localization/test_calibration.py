@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of the calibration of scores and errors."""
 
-import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.data import camera_pose, write_dataset
+from support.data import DESCRIPTOR, camera_pose, save_tiny_model, write_dataset
 
-from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
+from disam_ros.config import DomainConfig, LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ConfigError, ImageError, ModelError
 from disam_ros.evaluation.confidence import normalized
@@ -286,43 +285,27 @@ def test_a_model_without_one_has_the_default(tmp_path):
     assert load_calibration(tmp_path) == DEFAULT == load_calibration(None)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"format_version": 9}',
-        json.dumps({"format_version": 1, "slope": 2}),
-        json.dumps({"format_version": 2, **asdict(DEFAULT), "domains": {"night": {"slope": 1}}}),
-        json.dumps({"format_version": 2, **asdict(DEFAULT), "slope": float("nan")}),
-    ],
-)
-def test_a_malformed_calibration_is_refused(tmp_path, text):
-    (tmp_path / "calibration.json").write_text(text)
-    with pytest.raises(ModelError, match="disam calibrate"):
-        load_calibration(tmp_path)
-
-
 # --- Learned from drives ---
 
 COUNT = 40  # images of the drive that made the map, which is driven again
 
 
-@pytest.fixture
-def drive(tmp_path):
-    records = write_dataset(tmp_path / "drive", COUNT).records
-    source = open_dataset(tmp_path / "drive")
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "drive"
+    records, source = write_dataset(directory, COUNT).records, open_dataset(directory)
     poses = [record.map_from_camera @ camera_pose(0).inverse() for record in records]
     odometry = (np.array([record.stamp_ns for record in records]), poses)
     return replace(source, odometry=odometry)
 
 
-@pytest.fixture
-def opened(drive, model, tmp_path, builder_config):
+@pytest.fixture(scope="module")
+def opened(drive, tmp_path_factory):
     """A localizer by the calibration it has before, and whether it follows sequences."""
-    builder_config.keyframe_distance = 0.0
-    place_map = build_map(drive, model, tmp_path / "map", builder_config, show_progress=False)
+    root = tmp_path_factory.mktemp("map")
+    model = save_tiny_model(root / "model")
+    config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0, descriptor=DESCRIPTOR)
+    place_map = build_map(drive, model, root / "map", config, show_progress=False)
 
     def localizer(before=DEFAULT, enabled=False):
         config = LocalizerConfig(

@@ -166,12 +166,12 @@ def test_the_same_image_gives_the_same_answer_at_any_size_it_is_read(localizer, 
 
 
 def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric(tmp_path):
-    encoders = [[Encoder(8, 4) for _ in range(2)] for _ in range(2)]
+    encoders = [[Encoder(4, 1) for _ in range(2)] for _ in range(2)]
     for name, stage in zip(("coarse", "fine"), encoders, strict=True):
-        for index, network in enumerate([*stage, Decoder(8, 5), Decoder(8, 5)]):
+        for index, network in enumerate([*stage, Decoder(4, 1), Decoder(4, 1)]):
             torch.save(network.state_dict(), tmp_path / f"{name}_net_G{index}.pth")
     command = [
-        *("import-checkpoint", "--output", str(tmp_path / "model"), "--image-size", "64", "64"),
+        *("import-checkpoint", "--output", str(tmp_path / "model"), "--image-size", "32", "32"),
         *("--coarse", str(tmp_path / "coarse_net_G"), "--fine", str(tmp_path / "fine_net_G")),
         *("--domains", "summer_day,night"),
     ]
@@ -188,7 +188,7 @@ def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric
     localizer = Localizer(model, place_map, LocalizerConfig(device="cpu", candidates=4))
     own = localize(localizer, texture(2), domain="summer_day")
     assert own.best.record.id == 2 and own.best.fine_score == pytest.approx(1.0, abs=1e-3)
-    tensors = [image.to_tensor(texture(k), (64, 64))[None] for k in (*range(4), 99)]
+    tensors = [image.to_tensor(texture(k), (32, 32))[None] for k in (*range(4), 99)]
     with torch.inference_mode():
         coarse, fine = (
             [*(stage[0](x) for x in tensors[:4]), stage[1](tensors[4])] for stage in encoders

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.data import DESCRIPTOR
+from support.data import DESCRIPTOR, save_tiny_model
 from support.lenses import fisheye, picture_of, pinhole, turned
 from support.localize import candidates_of, describe, localize
 
@@ -57,9 +57,14 @@ def build(camera, model, directory, detail=5.0, **settings):
     return build_map(drive(camera, detail=detail), model, directory, config, show_progress=False)
 
 
-@pytest.fixture
-def localizer(model, tmp_path):
-    return Localizer(model, build(MAPPED, model, tmp_path / "map"), CONFIG)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="module")
+def localizer(model, tmp_path_factory):
+    return Localizer(model, build(MAPPED, model, tmp_path_factory.mktemp("maps") / "map"), CONFIG)
 
 
 OTHERS = {

@@ -2,6 +2,7 @@
 """PnP and essential poses, triangulated depths, and candidates that are verified or not."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -62,6 +63,20 @@ def world(tmp_path_factory):
         data = write_scene(root / f"data_{name}", ROUTE, depth)
         maps[name] = build(data, model, root / name)
     return root, model, maps
+
+
+@pytest.fixture
+def edited(world, tmp_path):
+    """Gives a copy of the measured map other values of its keypoints; returns its directory."""
+    directory = shutil.copytree(world[0] / "measured", tmp_path / "edited")
+    header = json.loads((directory / "map.json").read_text())
+
+    def edit(**changes):
+        values = {**header, "keypoints": header["keypoints"] | changes}
+        (directory / "map.json").write_text(json.dumps(values))
+        return directory
+
+    return edit
 
 
 def scatter(rng, size):
@@ -365,20 +380,15 @@ def test_a_map_without_keypoints_is_as_it_always_was_and_says_how_to_get_some(tm
         Verifier(place_map)
 
 
-def test_damaged_keypoints_are_refused(tmp_path, world):
-    data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
-    directory = build(data, world[1], tmp_path / "map").directory
-    header = json.loads((directory / "map.json").read_text())
+def test_damaged_keypoints_are_refused(edited):
     for wrong, message in (
         ({"count": 399}, "damaged"),
         ({"features": "surf"}, r"map\.json: expected keypoints"),
         ({"repetition": -1}, r"map\.json: expected keypoints"),
     ):
-        changed = header | {"keypoints": header["keypoints"] | wrong}
-        (directory / "map.json").write_text(json.dumps(changed))
         with pytest.raises(MapError, match=message):
-            PlaceMap(directory)
-    (directory / "map.json").write_text(json.dumps(header))
+            PlaceMap(edited(**wrong))
+    directory = edited()
     (directory / FILE).unlink()
     with pytest.raises(MapError, match=r"keypoints\.npy is missing"):
         PlaceMap(directory)
@@ -411,14 +421,9 @@ def test_keypoints_need_their_detector(tmp_path, world, monkeypatch):
     assert place_map.header.keypoints.features == "sift"
 
 
-def test_a_map_of_other_weights_is_refused(tmp_path, world):
-    data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
-    directory = build(data, world[1], tmp_path / "map").directory
-    header = json.loads((directory / "map.json").read_text())
-    header["keypoints"]["weights"] = "0" * 64
-    (directory / "map.json").write_text(json.dumps(header))
+def test_a_map_of_other_weights_is_refused(edited):
     with pytest.raises(ConfigError, match="other weights of 'sift'"):
-        Verifier(PlaceMap(directory))
+        Verifier(PlaceMap(edited(weights="0" * 64)))
 
 
 def test_a_map_of_xfeats_onnx_file_needs_the_extra_with_the_same_weights(
@@ -442,10 +447,5 @@ def test_a_map_of_xfeats_onnx_file_needs_the_extra_with_the_same_weights(
         Verifier(PlaceMap(directory))
 
 
-def test_a_map_from_before_repetition_was_measured_opens(tmp_path, world):
-    data = write_scene(tmp_path / "data", ROUTE[:2], depth=True)
-    directory = build(data, world[1], tmp_path / "map").directory
-    header = json.loads((directory / "map.json").read_text())
-    del header["keypoints"]["repetition"]
-    (directory / "map.json").write_text(json.dumps(header))
-    assert verified(Verifier(PlaceMap(directory)), (0, 300))[0] > 1.0
+def test_a_map_whose_repetition_nobody_measured_opens(edited):
+    assert verified(Verifier(PlaceMap(edited(repetition=None))), (0, 300))[0] > 1.0

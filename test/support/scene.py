@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,7 @@ def write_scene(
     return Dataset(directory)
 
 
+@lru_cache(maxsize=4)
 def _texture(seed: int) -> np.ndarray:
     """Blotches of some 20 cm on the square of the wall."""
     side = int(2 * HALF * PIXELS_PER_METRE)
