@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pymap3d
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from support.data import CAMERA, camera_pose, save_tiny_model, texture
@@ -306,6 +306,7 @@ def test_two_tables_with_one_origin_are_in_one_frame(tmp_path):
 
 
 @given(st.floats(-np.pi, np.pi), st.integers(0, 40))
+@settings(max_examples=25)
 def test_without_a_heading_the_vehicle_faces_where_it_drives_and_keeps_it_where_it_stands(
     tmp_path_factory, yaw, stands
 ):
@@ -425,6 +426,7 @@ def winding(stamps_s, seed=0, mirrored=False):
     lasts=st.floats(60, 100),
     period=st.sampled_from([0.1, 0.05, 0.033]),
 )
+@settings(max_examples=25)
 def test_the_offset_between_two_clocks_is_found_by_turns(offset, begins, lasts, period):
     a = np.arange(begins, begins + lasts, period)
     b = np.arange(0.0, 120.0, 0.1)

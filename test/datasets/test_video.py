@@ -15,7 +15,6 @@ from disam_ros.cli import main
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.images import BagImages, pixels_of
 from disam_ros.datasets.bags.pose_sources import TopicPoses
-from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.errors import BagError
@@ -311,11 +310,3 @@ def test_a_bag_of_ros_1_is_read_like_one_of_ros_2(tmp_path):
     line = f"extract --bag {tmp_path}/old.bag --domain day --output {tmp_path}/out"
     assert main(line.split()) == 0
     assert len(Dataset(tmp_path / "out")) == 4
-
-
-def test_a_truncated_bag_of_ros_1_is_a_bag_error(tmp_path):
-    data = ros1_bag(tmp_path / "old.bag").read_bytes()
-    for keep in (0.2, 0.6, 0.95):
-        (tmp_path / "cut.bag").write_bytes(data[: int(keep * len(data))])
-        with pytest.raises(BagError), BagReader(tmp_path / "cut.bag") as reader:
-            list(reader.messages())

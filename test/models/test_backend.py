@@ -8,9 +8,11 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from support.data import save_tiny_model, texture, write_dataset
+from support.faults import fill_weights
 from support.localize import localize
 
 from disam_ros.cli import main
@@ -183,6 +185,17 @@ def test_a_file_that_is_missing_or_damaged_is_named(copied):
     path.unlink()
     with pytest.raises(ModelError, match=r"night\.onnx not found"):
         select_backend("onnx", model, CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0, "have no variance"), (np.nan, "are not finite")]
+)
+def test_an_exported_encoder_that_gives_no_features_is_a_fault_of_the_file(copied, value, words):
+    fill_weights(copied, value)
+    backend = select_backend("onnx", load_model(copied), CPU)
+    with pytest.raises(ModelError, match=rf"day\.onnx, domain 'day', gives features that {words}"):
+        backend.encode("day", np.random.default_rng(0).random((1, 3, 48, 64), np.float32))
 
 
 def test_a_missing_package_is_named_with_how_to_install_it(model, monkeypatch):

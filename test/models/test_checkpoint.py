@@ -49,30 +49,11 @@ def test_half_precision_weights_take_half_the_space_and_give_nearly_the_same(tmp
     assert torch.allclose(z, model.fine["day"](image), atol=0.05)
 
 
-def test_a_changed_weight_file_is_refused(tmp_path):
-    save_tiny_model(tmp_path / "model")
-    path = tmp_path / "model" / "fine.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ModelError, match="SHA-256"):
-        load_model(tmp_path / "model")
-
-
 @pytest.mark.parametrize("name", ["model.json", "coarse.safetensors", "fine.safetensors"])
 def test_a_missing_file_is_named(tmp_path, name):
     save_tiny_model(tmp_path / "model")
     (tmp_path / "model" / name).unlink()
     with pytest.raises(ModelError, match=name):
-        load_model(tmp_path / "model")
-
-
-@pytest.mark.parametrize("change", [{"format_version": 99}, {"network": {}}, {"domains": [{}]}])
-def test_a_header_that_does_not_fit_is_refused(tmp_path, change):
-    save_tiny_model(tmp_path / "model")
-    path = tmp_path / "model" / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError):
         load_model(tmp_path / "model")
 
 

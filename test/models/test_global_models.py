@@ -254,14 +254,3 @@ def test_exported_networks_give_torchs_descriptors(packages, tmp_path):
         expected = model.coarse["day"](images(3))
     for z in backend.encode("day", images(3).numpy()):
         assert z.shape == (3, 16, 1, 1) and relative_error(z, expected) < TOLERANCE
-
-
-@pytest.mark.slow
-def test_a_map_answers_the_same_through_exported_networks(packages, localizer, tmp_path):
-    export_onnx(tmp_path / "global")
-    config = replace(localizer.config, backend="onnx")
-    other = Localizer.open(tmp_path / "map", tmp_path / "global", config)
-    one, two = (localize(way, texture(99)).candidates for way in (localizer, other))
-    assert [c.record.id for c in one] == [c.record.id for c in two]
-    for a, b in zip(one, two, strict=True):
-        assert a.fine_score == pytest.approx(b.fine_score, abs=TOLERANCE)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.architectures import ResNet50Gem, VisionTransformer
+from support.architectures import ResNetGem, VisionTransformer
 from support.data import camera_pose, texture, write_dataset
 from support.imports import MAP, SIZE, command, images, imported_model, run_import
 from support.localize import describe, localize, process
@@ -232,11 +232,11 @@ def test_the_recipes_are_python():
 @pytest.mark.parametrize(
     ("network", "export", "size", "shape"),
     [
-        (VisionTransformer, by_tracing, (224, 224), (384, 16, 16)),
-        (ResNet50Gem, by_tracing, (224, 224), (512, 1, 1)),
+        (VisionTransformer, by_tracing, (224, 224), (128, 16, 16)),
+        (ResNetGem, by_tracing, (224, 224), (64, 1, 1)),
         (lambda: Encoder(4, 1), as_in_the_docs, SIZE, (16, 12, 16)),
     ],
-    ids=["ViT-S/14", "ResNet-50", "as in the docs"],
+    ids=["transformer", "residual network", "as in the docs"],
 )
 def test_an_imported_network_gives_torchs_features(tmp_path, network, export, size, shape):
     torch.manual_seed(0)

@@ -10,9 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from support.data import save_tiny_model, texture
 from support.maps import save_tiny_map
 from support.node_process import RELIABLE, node_process
-from support.ring import LAP, MAP_FROM_ODOM, RingRobot, ring
-
-from disam_ros.geometry import Transform
+from support.ring import LAP, RingRobot, ring
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +64,6 @@ def test_the_same_pixels_are_reported_with_and_without_odometry(robot):
     assert answers[-1]["image"] == "repeated: it is no evidence"
     robot.client.problem("repeats one image", before)
     assert "odometry stopped: nothing on 'odom'" in robot.process.log
-
-
-def test_odometry_that_jumps_is_reported(robot):
-    count = int(robot.client.facts().get("odometry faults", 0))
-    for index in range(2):
-        robot.drive(index)
-    far = Transform.from_xyz_rpy([900.0, 900.0, 0.0, 0.0, 0.0, 2.0]) @ MAP_FROM_ODOM.inverse()
-    assert robot.drive(2, odom_from_base=far @ ring(2))["map image"] == "2"
-    assert "odometry jumped" in robot.process.log
-    assert int(robot.client.facts()["odometry faults"]) > count
 
 
 def test_settings_of_the_sequence_change_while_it_is_tracked(robot):

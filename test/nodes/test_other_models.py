@@ -7,16 +7,12 @@ pytest.importorskip("rclpy")
 
 from std_msgs.msg import String
 from support.data import texture
-from support.global_models import create_global_model
 from support.maps import base_pose, beside, save_tiny_map
 from support.node_process import SINGLE, node_process
 from support.onnx_files import write_onnx
 from support.robot import Robot
 
-from disam_ros.domains.domain import Domain
-from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.import_model import import_model
-from disam_ros.models.model import load_model, save_model
 from disam_ros.nodes.conversions import pose_to_transform
 
 
@@ -35,16 +31,3 @@ def test_the_node_answers_with_an_imported_model(tmp_path):
         robot.deliver("domain", String(data="night"))
         assert robot.answer(texture(1))["domain"] == "any"
         assert "ignored" not in process.log
-
-
-def test_the_node_answers_with_a_global_model(tmp_path):
-    config = GlobalConfig("disam", width=4, encoder_blocks=1, clusters=4, image_size=(64, 64))
-    domains = [Domain("day"), Domain("aerial", view="aerial")]
-    save_model(create_global_model(config, domains), tmp_path / "model")
-    save_tiny_map(tmp_path / "map", load_model(tmp_path / "model"))
-    places = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model"), **SINGLE}
-    with (
-        node_process("localizer.node", tmp_path / "log", places) as process,
-        Robot(process) as robot,
-    ):
-        assert beside(pose_to_transform(robot.localize(3).pose), base_pose(3))

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
 
-from support.data import of_single_images, save_tiny_model, texture
+from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
 from support.node_process import SINGLE, localizers_in_forks
 
@@ -18,11 +18,9 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, ConfigError, DisamError, MapError, OutputError
-from disam_ros.evaluation import evaluate_drive
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import encode_jpeg
-from disam_ros.localization.answer import KNOWN, MISSING, UNREADABLE
-from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.answer import KNOWN, MISSING
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder
@@ -30,7 +28,6 @@ from disam_ros.nodes.replay.bag_topics import find_topics
 from disam_ros.nodes.replay.domain import own_domain
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 from disam_ros.nodes.replay.replay_drive import replay_drive
-from disam_ros.uncertainty import publishable_covariance
 
 SECOND = 10**9
 FRAMES = 10
@@ -114,34 +111,6 @@ def values_of(message):
 def transform_of(pose):
     at, turn = pose.position, pose.orientation
     return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
-
-
-@pytest.mark.slow
-def test_at_rate_0_the_node_answers_every_image_as_the_localizer_does_offline(
-    world, place_map, recorded
-):
-    online, _ = recorded
-    localizer = Localizer.open(world / "map", world / "model", of_single_images())
-    source = open_images(world / "drive", "town")
-    offline = evaluate_drive(localizer, source, "drive", show_progress=False)
-    assert len(online.answers) == len(offline.answers) == FRAMES
-    for ours, theirs in zip(online.answers, offline.answers, strict=True):
-        assert ours.record == theirs.record
-        assert ours.outcome == theirs.outcome
-        assert (ours.domain, ours.domain_reason) == (theirs.domain, theirs.domain_reason)
-        assert ours.ranking == theirs.ranking[: len(ours.ranking)]
-        if ours.outcome == UNREADABLE:
-            continue
-        assert len(ours.ranking) == 6  # all
-        gap = distance(ours.map_from_camera, theirs.map_from_camera)
-        assert gap < (1e-3, 0.05)
-        assert ours.probability == pytest.approx(theirs.probability, abs=1e-3)
-        assert ours.score == pytest.approx(theirs.score, abs=1e-3)
-        covariance = publishable_covariance(theirs.covariance)
-        assert np.allclose(ours.covariance, covariance, rtol=1e-3, atol=1e-5)
-        assert {"encode", "total", "callback to published"} <= set(ours.timings_ms)
-    assert {answer.domain for answer in online.answers} == {"day", "night", ""}
-    assert online.answers[BROKEN].outcome == UNREADABLE
 
 
 def test_the_run_tells_what_became_of_the_images_and_how_fast(recorded):

@@ -364,13 +364,6 @@ def test_the_keys_of_the_message_are_those_of_the_documentation():
     }
 
 
-def test_a_message_says_whether_the_scale_is_known():
-    relative = PoseWithCovariance(Transform.identity(), np.eye(6))
-    for metric in (False, True):
-        closure = LoopClosure(2, 1, relative, 0.5, metric=metric)
-        assert from_values(to_values(closure)).metric is metric
-
-
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of the shapes of public descriptors, with random weights."""
+"""Networks of the layers of public descriptors, small and with random weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 class VisionTransformer(nn.Module):
-    """ViT-S/14: images [B, 3, 14 h, 14 w] → patch tokens as a feature map [B, 384, h, w]."""
+    """ViT of patches of 14: images [B, 3, 14 h, 14 w] → patch tokens [B, dimension, h, w]."""
 
-    def __init__(self, size: int = 224, dimension: int = 384, depth: int = 12) -> None:
+    def __init__(self, size: int = 224, dimension: int = 128, depth: int = 2) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, dimension, 14, stride=14)
         self.token = nn.Parameter(randn(1, 1, dimension) * 0.02)
@@ -44,14 +44,14 @@ class _Block(nn.Module):
         return x + self.mlp(self.norms[1](x))
 
 
-class ResNet50Gem(nn.Module):
-    """ResNet-50, GeM, linear: images [B, 3, H, W] → descriptors of norm 1 [B, dimension]."""
+class ResNetGem(nn.Module):
+    """Bottlenecks, GeM, linear: images [B, 3, H, W] → descriptors of norm 1 [B, dimension]."""
 
-    def __init__(self, dimension: int = 512) -> None:
+    def __init__(self, dimension: int = 64) -> None:
         super().__init__()
-        layers: list[nn.Module] = [*_convolution(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-        channels = 64
-        for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        layers: list[nn.Module] = [*_convolution(3, 16, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        channels = 16
+        for width, count, stride in ((8, 2, 1), (16, 2, 2)):
             for k in range(count):
                 layers.append(_Bottleneck(channels, width, 1 if k else stride))
                 channels = 4 * width

@@ -15,8 +15,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
 from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
+from disam_ros.files.writing import file_sha256
 from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels
 from disam_ros.models.model import load_model
 from support.data import save_tiny_model, texture, write_dataset
@@ -87,6 +90,16 @@ def edit_json(path: Path, change: Change) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+
+
+def fill_weights(model: Path, value: float) -> None:
+    """Weights of one value in every file, with right checksums."""
+    digests = {}
+    for stage in ("coarse", "fine"):
+        path = model / f"{stage}.safetensors"
+        save_file({k: torch.full_like(v, value) for k, v in load_file(path).items()}, path)
+        digests[stage] = file_sha256(path)
+    edit_json(model / "model.json", lambda values: values["sha256"].update(digests))
 
 
 @contextmanager
