@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builds import CONFIG
-from support.data import save_tiny_model, texture, write_dataset
+from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
 from support.fuzz import damaged, edited, few, read_or_refuse
 
+from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.formats.video import Video
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.mapping.builder import MapBuilder, build_map
@@ -23,6 +23,7 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from training.recipes import load_config
 
+CONFIG = MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
 COMMITTED, FRAMES, CODES = 4, 12, 200
 RECIPES = sorted((Path(__file__).parents[2] / "config").glob("train_*.yaml"))
 HALF_BUILT = (".disam_progress.json", ".disam_manifest.json", "images.csv", "coarse_whole.npy")
