@@ -170,7 +170,7 @@ class Recorder:
     def __init__(self):
         self.published = []
 
-    def create_lifecycle_publisher(self, kind, topic, depth):
+    def create_lifecycle_publisher(self, kind, topic, depth, event_callbacks):
         assert topic == "/tf"
         return SimpleNamespace(publish=lambda message: self.published.extend(message.transforms))
 

@@ -79,7 +79,7 @@ class Vehicle:
         self._loops.configure(SimpleNamespace(localizer=None), LocalizerNodeConfig())
         self._camera = camera
 
-    def create_lifecycle_publisher(self, kind, topic, depth):
+    def create_lifecycle_publisher(self, kind, topic, depth, event_callbacks):
         kept = self.times if topic.endswith("_times") else self.published
         return SimpleNamespace(publish=kept.append)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import traceback
 
-from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -58,7 +57,7 @@ class LocalizerNode(GuardedLifecycleNode):
         self._monitor = Monitor(title, self.get_logger())
         self._relocalize = Relocalize(self, self._config.stale_after)
         self._reload = Reload(self, self._monitor, self._load, self._adopt)
-        self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._status)
+        self._diagnostics = DiagnosticsPublisher(self, self._monitor, self._update)
 
     def autostart(self) -> None:
         """Configure and activate, unless a lifecycle manager does."""
@@ -140,11 +139,12 @@ class LocalizerNode(GuardedLifecycleNode):
         gc.collect()
         free_device_memory()
 
-    def _status(self) -> DiagnosticStatus:
+    def _update(self) -> str:
+        """Brings the monitor up to date; returns the state."""
         if self._session is not None:
             self._session.update()
         self._monitor.fact("state", self.state)
-        return self._monitor.status(self.state)
+        return self.state
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:

@@ -12,6 +12,7 @@ from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions
+from disam_ros.nodes.rclpy_extra.waiting import no_events
 
 
 class Part:
@@ -41,6 +42,8 @@ class Part:
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> LifecyclePublisher:
         """A publisher that is silent while the node is inactive."""
-        publisher: LifecyclePublisher = self._node.create_lifecycle_publisher(kind, topic, qos)
+        publisher: LifecyclePublisher = self._node.create_lifecycle_publisher(
+            kind, topic, qos, event_callbacks=no_events()
+        )
         self._publishers.append(publisher)
         return publisher

@@ -7,7 +7,6 @@ import math
 import time
 from collections import deque
 
-from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -88,7 +87,7 @@ class MapBuilderNode(Node):
         self._last_tf = 0  # stamp of the last pose from TF [ns]
         self._first_image: float | None = None  # on the monotonic clock [s]
         self._last_image = time.monotonic()
-        self._diagnostics = DiagnosticsPublisher(self, monitor, self._status)
+        self._diagnostics = DiagnosticsPublisher(self, monitor, self._update)
         self._subscribe()
         self.create_service(
             Trigger, "~/finish", self._on_finish, callback_group=ReentrantCallbackGroup()
@@ -109,14 +108,14 @@ class MapBuilderNode(Node):
         """Report an error that a callback did not handle."""
         self._monitor.warn_once("callback", text, level=ERROR)
 
-    def _status(self) -> DiagnosticStatus:
-        """The present status, with the reason where no images come."""
+    def _update(self) -> str:
+        """Reports why no images come; returns the state."""
         if time.monotonic() - self._last_image > SILENCE:
             text = f"no image for more than {SILENCE:g} s: {self._images.advice()}"
             self._monitor.warn_once("age", text, hold=None)
         else:
             self._monitor.solved("age")
-        return self._monitor.status(self._map.state)
+        return self._map.state
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor

@@ -21,7 +21,7 @@ from rclpy.node import Node
 
 from disam_ros.device import memory_mib, memory_peak_mib
 from disam_ros.files.printable import printable
-from disam_ros.nodes.rclpy_extra.waiting import steady_timer
+from disam_ros.nodes.rclpy_extra.waiting import no_events, steady_timer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -140,13 +140,21 @@ class Monitor:
         with self._lock:
             self._problems.clear()
 
-    def status(self, state: str) -> DiagnosticStatus:
-        """The present status; its message is the state, then the problems, worst first."""
+    def headline(self, state: str) -> tuple[bytes, str]:
+        """Level and message of the present status: the state, then the problems, worst first."""
         with self._lock:
             now = time.monotonic()
             for key in [k for k, p in self._problems.items() if p.until and p.until < now]:
                 del self._problems[key]
             problems = sorted(self._problems.values(), key=lambda p: p.level, reverse=True)
+        texts = "; ".join(problem.text for problem in problems)
+        return problems[0].level if problems else OK, f"{state}: {texts}" if problems else state
+
+    def status(self, state: str) -> DiagnosticStatus:
+        """The present status."""
+        level, message = self.headline(state)
+        with self._lock:
+            now = time.monotonic()
             memory = {"memory (MiB)": memory_mib(), "memory peak (MiB)": memory_peak_mib()}
             values = [*self._facts.items(), *((key, f"{n:.0f}") for key, n in memory.items())]
             values += [(f"{key} (Hz)", f"{_rate(m, now):.2f}") for key, m in self._marks.items()]
@@ -156,9 +164,7 @@ class Monitor:
                 values += [(f"{stage} p50 (ms)", f"{median:.1f}")]
                 values += [(f"{stage} p99 (ms)", f"{high:.1f}")]
         status = DiagnosticStatus(name=self._name, hardware_id=self._facts.get("device", ""))
-        status.level = problems[0].level if problems else OK
-        problem_texts = "; ".join(p.text for p in problems)
-        status.message = f"{state}: {problem_texts}" if problems else state
+        status.level, status.message = level, message
         status.values = [KeyValue(key=key, value=value) for key, value in values]
         return status
 
@@ -170,11 +176,12 @@ class DiagnosticsPublisher:
     steady clock: it also ticks while the simulated time stands still.
     """
 
-    def __init__(
-        self, node: Node, monitor: Monitor, make_status: Callable[[], DiagnosticStatus]
-    ) -> None:
-        self._node, self._monitor, self._make_status = node, monitor, make_status
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    def __init__(self, node: Node, monitor: Monitor, update: Callable[[], str]) -> None:
+        """update: brings the monitor up to date and returns the state in a word."""
+        self._node, self._monitor, self._update = node, monitor, update
+        self._publisher = node.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, event_callbacks=no_events()
+        )
         self._last: tuple[bytes, str] | None = None
         self._last_time = self._checked = 0.0
         self._timer = steady_timer(node, CHECK_PERIOD, self._tick)
@@ -218,12 +225,12 @@ class DiagnosticsPublisher:
             self._check_name()
             self._check_types()
             self._checked = now
-        status = self._make_status()
-        head = (status.level, status.message)
+        state = self._update()
+        head = self._monitor.headline(state)
         if head == self._last and now - self._last_time < PERIOD:
             return
         self._last, self._last_time = head, now
-        message = DiagnosticArray(status=[status])
+        message = DiagnosticArray(status=[self._monitor.status(state)])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from disam_ros.entry import heeded
 from disam_ros.errors import DisamError
 from disam_ros.files.printable import printable
 from disam_ros.nodes.rclpy_extra.starting import starting
+
+SWITCH_INTERVAL = 0.0005  # after which a thread of a node lets another one compute [s]
 
 
 class RosLogHandler(logging.Handler):
@@ -153,6 +156,7 @@ def run(name: str, create: Callable[[], Any], args: list[str] | None = None) -> 
     logged.
     """
     interruption = Interruption()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     logger = get_logger(name)
     forward = RosLogHandler(logger)
     logging.getLogger("disam_ros").addHandler(forward)

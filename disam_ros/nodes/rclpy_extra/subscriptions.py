@@ -76,6 +76,7 @@ class Subscriptions:
         callbacks = SubscriptionEventCallbacks(
             incompatible_qos=on_mismatch or (lambda event: self.report_mismatch(topic, event)),
             message_lost=lambda event: self._report_loss(topic, remedy, event),
+            use_default_callbacks=False,  # types that differ: diagnostics.py
         )
         subscription = self._node.create_subscription(
             kind,
