@@ -129,4 +129,4 @@ def tracked(
         moment = replace(query, frame=replace(query.frame, stamp_ns=stamp_ns))
         odometry = None if odom_from_base is None else Reading(odom_from_base, 0.0, 0)
         candidates = localizer.rerank(moment, localizer.search(moment, config))
-        yield tracker.update(moment, candidates, odometry, config).answer(config)
+        yield tracker.predict(moment, odometry, config).update(candidates).answer(config)

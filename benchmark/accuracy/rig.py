@@ -147,7 +147,7 @@ def answers(
     tracker, config = Tracker(localizer), localizer.config
     for moments in sets:
         steps = [
-            tracker.update(m.query, m.candidates, m.odometry if odometry else None, config)
+            tracker.predict(m.query, m.odometry if odometry else None, config).update(m.candidates)
             for m in moments
         ]
         yield [(m, step.answer(config)) for m, step in zip(moments, steps, strict=True)]

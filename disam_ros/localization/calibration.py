@@ -155,18 +155,18 @@ class ScoreScale:
     sample: compressed coarse descriptors [n, d] (compression.py).
     """
 
-    def __init__(self, sample: NDArray[np.float64]) -> None:
+    def __init__(self, sample: NDArray[np.float32]) -> None:
         self._sample = sample
 
     @classmethod
     def of_codes(cls, codes: NDArray[np.int8], steps: NDArray[np.float32]) -> ScoreScale:
         """From COARSE_SAMPLE of codes int8 [N, d], evenly, and their quantization steps [d]."""
         sample = codes[evenly(len(codes), COARSE_SAMPLE)]
-        return cls(decode(sample, steps).astype(np.float64))
+        return cls(decode(sample, steps))
 
     def z(self, query: NDArray[np.float32], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [n] of a query [d] in standard deviations from their mean over the map."""
-        others = self._sample @ query.astype(np.float64)
+        others = (self._sample @ query).astype(np.float64)
         z: NDArray[np.float64] = (scores - others.mean()) / max(float(others.std()), 1e-6)
         return z
 

@@ -141,7 +141,7 @@ class Reranker:
         self._map, self._shape = place_map, shape
         self._shifts = shifts_of(shape, place_map.header.descriptor)
         self._fine = FineRows(place_map.fine, device)
-        self._background: dict[tuple[str, ...], Any] = {}  # features by cameras, and their ends
+        self._backgrounds: dict[tuple[str, ...], dict[str, NDArray[np.int64]]] = {}  # by cameras
 
     @property
     def has_cells(self) -> bool:
@@ -174,16 +174,20 @@ class Reranker:
 
         A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
-        new = np.array([row for row in rows.tolist() if row not in query.compared], np.int64)
-        if len(new):
-            scores = as_numpy(query.moved.similarities(self._features(new))[0])
+        numbers = rows.tolist()
+        new = sorted({row for row in numbers if row not in query.compared})
+        if new:
+            scores = as_numpy(query.moved.similarities(self._features(np.array(new)))[0])
             shifts = sub_cell_shifts(scores, self._shifts)
             shifts /= np.array(self._shape[:0:-1], np.float32)
             results = np.column_stack([_highest(scores), shifts])
-            query.compared.update(zip(new.tolist(), results, strict=True))
-        results = np.array([query.compared[row] for row in rows.tolist()], np.float32)
-        results = results.reshape(-1, 3)
+            query.compared.update(zip(new, results, strict=True))
+        results = np.array([query.compared[row] for row in numbers], np.float32).reshape(-1, 3)
         return results[:, 0], results[:, 1:]
+
+    def compare_with_background(self, query: Query, rows: NDArray[np.int64]) -> None:
+        """Compares a query with map images `rows` [n] and its background in one product."""
+        self.compare(query, np.concatenate([rows, *self._background_rows(query).values()]))
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity of a map image with others, float32 [n]."""
@@ -192,16 +196,19 @@ class Reranker:
 
     def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each map camera of the query: SAMPLE images of
-        all, but LEAST_SAMPLE of each, in one product."""
+        all, but LEAST_SAMPLE of each."""
+        samples = self._background_rows(query)
+        return {camera: self.compare(query, rows)[0] for camera, rows in samples.items()}
+
+    def _background_rows(self, query: Query) -> dict[str, NDArray[np.int64]]:
+        """Map images of the background by camera."""
         cameras = tuple(query.cameras)
-        if cameras not in self._background:
+        if cameras not in self._backgrounds:
             count = max(LEAST_SAMPLE, SAMPLE // len(cameras))
-            rows = [background(self._map.rows_of(camera), count) for camera in cameras]
-            ends = np.cumsum([len(sample) for sample in rows])[:-1]
-            self._background[cameras] = self._features(np.concatenate(rows)), ends
-        features, ends = self._background[cameras]
-        scores = _highest(as_numpy(query.moved.similarities(features)[0]))
-        return dict(zip(cameras, np.split(scores, ends), strict=True))
+            rows = {camera: background(self._map.rows_of(camera), count) for camera in cameras}
+            self._fine.keep(np.concatenate([*rows.values()]))
+            self._backgrounds[cameras] = rows
+        return self._backgrounds[cameras]
 
     def _features(self, rows: NDArray[np.int64]) -> Any:
         """Fine descriptors of map images, float32 [n, C, h, w]."""

@@ -82,8 +82,9 @@ def blank(image: NDArray[np.uint8]) -> str:
     """BLACK, WHITE or UNIFORM for an image without contrast, else empty. image: uint8 [H, W, 3]."""
     step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)))
     pixels = image[::step, ::step].reshape(-1, image.shape[-1])
-    low, high = np.percentile(pixels, (OUTLIERS, 100.0 - OUTLIERS), axis=0)
-    if (high - low).max() >= MIN_CONTRAST:
+    left = int(OUTLIERS / 100.0 * (len(pixels) - 1))  # out at either end
+    ordered = np.partition(pixels, (left, len(pixels) - 1 - left), axis=0)
+    if (ordered[len(pixels) - 1 - left] - ordered[left]).max() >= MIN_CONTRAST:
         return ""
     level = float(pixels.mean())
     if level < DARK:

@@ -244,6 +244,11 @@ class Localizer:
         count = PAPER_CANDIDATES if in_paper else config.candidates
         return self._search.search(query.cameras, query.shifted, count, prior, ratio)
 
+    def compare(self, query: Query, rows: NDArray[np.int64]) -> None:
+        """Compares a query with map images `rows` [n] and with the background of its map cameras,
+        which takes less time at once than one part after the other; their scores are kept."""
+        self._reranker.compare_with_background(query, rows)
+
     def rerank(self, query: Query, shortlist: Shortlist) -> Candidates:
         """Re-ranking: candidates by decreasing fine similarity."""
         return self._reranker.rank(query, shortlist)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from disam_ros.config import LocalizerConfig
 from disam_ros.device import Stopwatch
 from disam_ros.domains.domain import DomainChoice
@@ -170,17 +172,20 @@ class Pipeline:
         query, watch, shot = image.query, image.watch.resumed(), image.shot
         shortlist = self.localizer.search(query, self.config, shot.prior)
         watch.lap("coarse")
+        if not self.config.sequence.enabled:
+            candidates = self.localizer.rerank(query, shortlist)
+            watch.lap("fine")
+            image.step = SingleImage(self.localizer, query, candidates, self.calibration)
+            return
+        image.odometry_fault = self._odometry.fault(query, shot.odometry)
+        odometry = None if image.odometry_fault else shot.odometry
+        step = self._tracker.predict(query, odometry, self.config, image.informative)
+        watch.lap("sequence")
+        self.localizer.compare(query, np.concatenate([shortlist.rows, step.plausible]))
         candidates = self.localizer.rerank(query, shortlist)
         watch.lap("fine")
-        if self.config.sequence.enabled:
-            image.odometry_fault = self._odometry.fault(query, shot.odometry)
-            odometry = None if image.odometry_fault else shot.odometry
-            image.step = self._tracker.update(
-                query, candidates, odometry, self.config, image.informative
-            )
-            watch.lap("sequence")
-        else:
-            image.step = SingleImage(self.localizer, query, candidates, self.calibration)
+        image.step = step.update(candidates)
+        watch.lap("sequence")
 
     def _answer(self, image: _Image) -> None:
         """Geometric verification where it can change the answer, then the pose."""

@@ -15,7 +15,8 @@ from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
 
-EVERY = 5  # images of unknown place of which one is turned
+EVERY = 5  # images of unknown place of which one is turned at first
+RAREST = 40  # while turned images show no place: twice as rarely each time, up to one in these
 WINS = 3  # turned images in a row that show a place
 LEAD = 3.0  # log odds by which a turned image exceeds the camera's own
 
@@ -31,6 +32,8 @@ class _Count:
 
     unknown: int = 0
     wins: int = 0
+    pause: int = EVERY  # images until the next one is turned
+    turns_at: int = EVERY  # number of that image
 
 
 class UpsideDownCheck:
@@ -48,13 +51,15 @@ class UpsideDownCheck:
         """
         count = self._counts[query.camera]
         if answer.known:
-            count.unknown = count.wins = 0
+            self._counts[query.camera] = _Count()
             return False
         count.unknown += 1
-        if count.unknown % EVERY == 0:
+        if count.unknown == count.turns_at:
             turned = _turned_log_odds(localizer, query, config)
             wins = turned > max(0.0, localizer.log_odds(answer.candidates) + LEAD)
             count.wins = count.wins + 1 if wins else 0
+            count.pause = EVERY if wins else min(2 * count.pause, RAREST)
+            count.turns_at += count.pause
         return count.wins >= WINS
 
 

@@ -30,6 +30,7 @@ class FineRows:
 
     def __init__(self, rows: Rows, device: str) -> None:
         self._rows, self._device = rows, device
+        self._kept: dict[int, NDArray[np.int8]] = {}
         self.resident: Tensor | None = None
         if is_cuda(device) and not is_integrated(device) and _fits(rows, device):
             self.resident = to_device(rows, device)
@@ -37,12 +38,28 @@ class FineRows:
     def of(self, rows: NDArray[np.int64]) -> Any:
         """Descriptors float32 [n, D] of map images."""
         if self._device == CPU:
-            return np.asarray(self._rows[rows], np.float32)
+            return self._read(rows).astype(np.float32)
         import torch
 
         if self.resident is not None:
             return self.resident[torch.from_numpy(rows).to(self._device)].float()
-        return torch.from_numpy(np.ascontiguousarray(self._rows[rows])).to(self._device).float()
+        return torch.from_numpy(self._read(rows)).to(self._device).float()
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Keeps rows in memory that are asked for with every image."""
+        if self.resident is None:
+            self._kept.update(zip(rows.tolist(), self._rows[rows], strict=True))
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Rows [n, D] of the map, those that are kept from memory."""
+        kept = np.array([row in self._kept for row in rows.tolist()], bool)
+        if not kept.any():
+            return np.ascontiguousarray(self._rows[rows])
+        values = np.empty((len(rows), self._rows.shape[1]), np.int8)
+        values[~kept] = self._rows[rows[~kept]]
+        for at in np.flatnonzero(kept).tolist():
+            values[at] = self._kept[int(rows[at])]
+        return values
 
 
 def to_device(rows: Rows, device: str) -> Tensor | None:

@@ -63,11 +63,24 @@ class Rows:
         if isinstance(rows, (int, np.integer)):
             only: NDArray[Any] = self._read(range(len(self))[rows], 1)[0]  # raises IndexError
             return only
-        chosen = np.arange(len(self))[rows]
+        chosen = self._numbers(rows)
         values = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        targets = [row.data for row in _bytes(values, self._row_bytes)]
-        self._file.read_each(targets, (self._start + chosen * self._row_bytes).tolist())
+        content = _bytes(values, self._row_bytes)
+        breaks = np.flatnonzero(np.diff(chosen) != 1) + 1  # rows in between are read at once
+        firsts = np.append(0, breaks)[: len(chosen)]
+        ends = np.append(breaks, len(chosen))[: len(chosen)]
+        runs = zip(firsts.tolist(), ends.tolist(), strict=True)
+        pieces = [content[first:end].reshape(-1).data for first, end in runs]
+        self._file.read_each(pieces, (self._start + chosen[firsts] * self._row_bytes).tolist())
         return values
+
+    def _numbers(self, rows: Any) -> NDArray[np.int64]:
+        """Row numbers int64 [n]. Raises IndexError."""
+        plain = isinstance(rows, np.ndarray) and rows.dtype == np.int64 and rows.ndim == 1
+        if plain and len(rows) and rows.min() >= 0 and rows.max() < len(self):
+            return np.asarray(rows)
+        numbers: NDArray[np.int64] = np.arange(len(self))[rows]
+        return numbers
 
     def _read(self, first: int, count: int) -> NDArray[Any]:
         """Consecutive rows."""

@@ -16,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from disam_ros.models.arrays import Array, as_numpy, like
@@ -70,11 +71,22 @@ class Shifts:
         """z [..., C, h, w] → [..., S, C, h, w]: cell (y + dy, x + dx) at (y, x), 0 outside."""
         height, width = z.shape[-2:]
         wide = _pad(z, self.rows, self.columns)
+        if isinstance(wide, np.ndarray):
+            return self._windows(wide, height, width)
+        import torch
+
         parts = [
             wide[..., y + self.rows :, x + self.columns :][..., :height, :width]
             for y, x in self.cells
         ]
-        return _stack(parts)
+        return torch.stack(parts, -4)
+
+    def _windows(self, wide: NDArray[Any], height: int, width: int) -> Any:
+        """All windows of a size, first those of the columns: so that few long pieces are copied."""
+        across = np.moveaxis(sliding_window_view(wide, width, axis=-1), -2, -4)
+        down = sliding_window_view(np.ascontiguousarray(across), height, axis=-2)
+        windows = np.ascontiguousarray(np.moveaxis(down, (-3, -1), (-5, -2)))
+        return windows.reshape(*wide.shape[:-3], len(self), wide.shape[-3], height, width)
 
     @classmethod
     def of_grid(cls, height: int, width: int) -> Shifts:
@@ -235,12 +247,3 @@ def _pad(z: Array, rows: int, columns: int) -> Array:
     from torch.nn import functional
 
     return functional.pad(z, (columns, columns, rows, rows))
-
-
-def _stack(parts: Sequence[Any]) -> Any:
-    """Arrays [..., C, h, w] along a new axis before the channels."""
-    if isinstance(parts[0], np.ndarray):
-        return np.stack(parts, -4)
-    import torch
-
-    return torch.stack(list(parts), -4)

@@ -85,10 +85,10 @@ def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_pat
     localizer = Localizer(model, place_map, config)
     tracker, query = Tracker(localizer), describe(localizer, texture(2), SECOND)
     candidates = candidates_of(localizer, query)
-    before = tracker.update(query, candidates, None, config).answer(config)
+    before = tracker.predict(query, None, config).update(candidates).answer(config)
     for number in range(5):
         later = replace(query, frame=replace(query.frame, stamp_ns=(2 + number) * SECOND))
-        step = tracker.update(later, candidates, None, config, informative=False)
+        step = tracker.predict(later, None, config, informative=False).update(candidates)
     after = step.answer(config)
     assert after.probability < before.probability
     assert np.isfinite(after.covariance).all()

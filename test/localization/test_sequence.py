@@ -95,7 +95,8 @@ def test_odometry_of_another_mount_moves_the_camera_equally(localizer):
     def moved(pose, lens):
         query = describe(localizer, texture(0), camera="front", lens=lens)
         candidates = candidates_of(localizer, query)
-        track = Tracker(localizer).update(query, candidates, None, localizer.config).track
+        step = Tracker(localizer).predict(query, None, localizer.config)
+        track = step.update(candidates).track
         return track.of_mapping_base(Reading(pose, 0.0, 0), query).odom_from_base
 
     view = describe(localizer, texture(0), camera="front", lens=camera).frame.lens.base_from_camera

@@ -10,7 +10,8 @@ probability that rises while it contradicts the place of which the belief is sur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +39,33 @@ MAX_LATE = 1.0  # by which an image may be older than another camera's to be evi
 NO_MOUNT, NO_STAMP, CLOCK = "its mount is unknown", "no usable stamp", "its clock differs"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
-    """An image in its sequence: what `Tracker.update` made of it."""
+    """An image in its sequence: `Tracker.predict` makes it, `update` takes the image's scores."""
 
     tracker: Tracker
     query: Query
-    candidates: Candidates
     track: Track  # belief of the sequence
     camera: VehicleCamera
     alone: str  # why the image counts for a sequence of its own; empty: it is of the vehicle's
     informative: bool  # whether the image is evidence
+    odometry: Reading | None  # at the image, of the base that the mapping vehicle has
+    late: float = 0.0  # time by which another camera's image was newer [s]
+    candidates: Candidates = field(init=False)
+
+    @cached_property
+    def plausible(self) -> NDArray[np.int64]:
+        """Rows of the map that are scored besides the image's candidates, int64 [≤ SCORED]: the
+        likeliest ones, so that images which the coarse search missed are not excluded."""
+        rows = self.camera.rows[self.track.filter.plausible(SCORED)]
+        mapped: NDArray[np.int64] = rows[rows != NONE]
+        return mapped
+
+    def update(self, candidates: Candidates) -> Step:
+        """Updates the belief with the scores of the image; returns the step."""
+        self.candidates = candidates
+        self.tracker.update(self)
+        return self
 
     def worth_verifying(self, config: VerifyConfig) -> bool:
         """Whether keypoints can change the answer."""
@@ -99,27 +116,25 @@ class Tracker:
         self._names = set[str]()  # of cameras
         self._clocks = ClockVote()
 
-    def update(
+    def predict(
         self,
         query: Query,
-        candidates: Candidates,
         odometry: Reading | None,
         config: LocalizerConfig,
         informative: bool = True,
     ) -> Step:
-        """Predicts with odometry and updates with the image's scores.
+        """Predicts with odometry; the step is to be updated before the next one.
 
-        candidates: of this image. odometry: at its stamp; None: unknown. informative: False: the
-        image is no evidence. An image without stamp, MAX_GAP after the last one or before the last
-        one of its camera starts a sequence over; one that comes later than another camera's newer
-        image is evidence of where the vehicle was then.
+        odometry: at the image's stamp; None: unknown. informative: False: the image is no evidence.
+        An image without stamp, MAX_GAP after the last one or before the last one of its camera
+        starts a sequence over; one that comes later than another camera's newer image is evidence
+        of where the vehicle was then.
         """
-        step = self._step(query, candidates, informative)
-        track, camera = step.track, step.camera
+        step = self._step(query, odometry, informative)
+        track, odometry = step.track, step.odometry
         track.beliefs.clear()
         stamp_ns = query.frame.stamp_ns
         seconds = 1e-9 * ((stamp_ns or 0) - track.stamp_ns)
-        odometry = track.of_mapping_base(odometry, query)
         several = len(track.cameras) > 1
         late = several and -MAX_LATE <= seconds < 0.0
         if stamp_ns is None or not track.stamp_ns or not (late or 0.0 <= seconds <= MAX_GAP):
@@ -132,17 +147,22 @@ class Tracker:
                 track.advance(moved, seconds, _motion_model(config))
                 track.stamp_ns = stamp_ns
             track.odometry = odometry
-        camera.query, camera.stamp_ns = query, stamp_ns or 0
-        camera.odometry, camera.late = odometry, -seconds if late else 0.0
+        step.late = -seconds if late else 0.0
+        return step
+
+    def update(self, step: Step) -> None:
+        """Updates the belief of a step with its candidates and other scores of its image."""
+        query, track, camera = step.query, step.track, step.camera
+        camera.query, camera.stamp_ns = query, query.frame.stamp_ns or 0
+        camera.odometry, camera.late = step.odometry, step.late
         camera.mount = self._localizer.base_from_camera(query.frame)
         unknown = camera.since is None
         camera.information = float(camera.is_new(track.filter))
-        then_from_now = motion(odometry, track.odometry) if late else None
-        if informative and not (late and then_from_now is None and camera.late > WINDOW):
+        then_from_now = motion(step.odometry, track.odometry) if step.late else None
+        if step.informative and (then_from_now is not None or camera.late <= WINDOW):
             independence = camera.independence(query.coarse)
             camera.information *= independence if unknown else 1.0
             self._update(step, then_from_now)
-        return step
 
     def _update(self, step: Step, then_from_now: Transform | None) -> None:
         """Measurement update. then_from_now: motion since an image that came late."""
@@ -178,13 +198,11 @@ class Tracker:
         return mapped & near[np.where(mapped, camera.rows, 0)], log_odds
 
     def _scores(self, step: Step) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """z-scores of the candidates and of the likeliest map images, so that images which the
-        coarse search missed are not excluded: rows of the map, fine and coarse [n, 2]."""
+        """z-scores of the candidates and of the plausible map images: rows of the map, fine and
+        coarse [n, 2]."""
         query, track, localizer = step.query, step.track, self._localizer
         candidates, place_map = step.candidates.rows, localizer.map
-        likeliest = step.camera.rows[track.filter.plausible(SCORED)]
-        more = np.setdiff1d(likeliest[likeliest != NONE], candidates)
-        rows = np.concatenate([candidates, more])
+        rows = np.concatenate([candidates, np.setdiff1d(step.plausible, candidates)])
         fine = localizer.fine_scores(query, rows)
         coarse = localizer.coarse_scores(query, rows)
         z, samples = np.zeros((len(rows), 2)), localizer.background_scores(query)
@@ -273,7 +291,7 @@ class Tracker:
         similarity[mapped] = fine / TEMPERATURE
         return similarity
 
-    def _step(self, query: Query, candidates: Candidates, informative: bool) -> Step:
+    def _step(self, query: Query, odometry: Reading | None, informative: bool) -> Step:
         """The sequence that an image belongs to, and its camera there."""
         place_map, alone = self._localizer.map, self._exclusion_reason(query)
         self._names.add(query.camera)
@@ -292,7 +310,8 @@ class Tracker:
             camera.view_matches is not matches and camera.view_matches != matches
         ):
             camera = track.add(query, self._localizer)
-        return Step(self, query, candidates, track, camera, alone, informative)
+        odometry = track.of_mapping_base(odometry, query)
+        return Step(self, query, track, camera, alone, informative, odometry)
 
     def _exclusion_reason(self, query: Query) -> str:
         """Why an image is not of the vehicle's sequence; empty: it is."""
