@@ -156,7 +156,9 @@ class ScoreScale:
     """
 
     def __init__(self, sample: NDArray[np.float32]) -> None:
-        self._sample = sample
+        self._mean = sample.mean(0, np.float64)
+        offsets = sample - self._mean
+        self._covariance = offsets.T @ offsets / len(sample)
 
     @classmethod
     def of_codes(cls, codes: NDArray[np.int8], steps: NDArray[np.float32]) -> ScoreScale:
@@ -166,8 +168,8 @@ class ScoreScale:
 
     def z(self, query: NDArray[np.float32], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [n] of a query [d] in standard deviations from their mean over the map."""
-        others = (self._sample @ query).astype(np.float64)
-        z: NDArray[np.float64] = (scores - others.mean()) / max(float(others.std()), 1e-6)
+        deviation = max(0.0, float(query @ self._covariance @ query)) ** 0.5
+        z: NDArray[np.float64] = (scores - float(self._mean @ query)) / max(deviation, 1e-6)
         return z
 
 

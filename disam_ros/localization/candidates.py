@@ -174,20 +174,21 @@ class Reranker:
 
         A shift (x, y), as shares of the view, moves the map image onto the query: right, down.
         """
-        numbers = rows.tolist()
-        new = sorted({row for row in numbers if row not in query.compared})
-        if new:
-            scores = as_numpy(query.moved.similarities(self._features(np.array(new)))[0])
+        self._compare_new(query, rows)
+        return query.compared.of(rows)
+
+    def _compare_new(self, query: Query, rows: NDArray[np.int64]) -> None:
+        """Compares a query with the map images of `rows` [n] that it was not compared with."""
+        new = query.compared.missing(rows)
+        if len(new):
+            scores = as_numpy(query.moved.similarities(self._features(new))[0])
             shifts = sub_cell_shifts(scores, self._shifts)
             shifts /= np.array(self._shape[:0:-1], np.float32)
-            results = np.column_stack([_highest(scores), shifts])
-            query.compared.update(zip(new, results, strict=True))
-        results = np.array([query.compared[row] for row in numbers], np.float32).reshape(-1, 3)
-        return results[:, 0], results[:, 1:]
+            query.compared.add(new, np.column_stack([_highest(scores), shifts]))
 
     def compare_with_background(self, query: Query, rows: NDArray[np.int64]) -> None:
         """Compares a query with map images `rows` [n] and its background in one product."""
-        self.compare(query, np.concatenate([rows, *self._background_rows(query).values()]))
+        self._compare_new(query, np.concatenate([rows, *self._background_rows(query).values()]))
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity of a map image with others, float32 [n]."""

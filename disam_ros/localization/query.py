@@ -46,6 +46,32 @@ class Frame:
         return replace(self, image=warp.apply(self.image), lens=warp.view, warp=warp)
 
 
+class Comparisons:
+    """Fine similarity of a query with map images and the shifts (x, y) that they have it at: each
+    map image is compared once."""
+
+    def __init__(self) -> None:
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)  # of the map, ascending
+        self._results: NDArray[np.float32] = np.empty((0, 3), np.float32)
+
+    def missing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Finds the map images of `rows` [n] that it was not compared with, ascending."""
+        at = np.searchsorted(self._rows, rows)
+        compared = np.append(self._rows, -1)[at] == rows
+        return rows[:0] if compared.all() else np.unique(rows[~compared])
+
+    def add(self, rows: NDArray[np.int64], results: NDArray[np.float32]) -> None:
+        """Takes the results [n, 3] of `rows` [n]."""
+        at = np.searchsorted(self._rows, rows)
+        self._rows = np.insert(self._rows, at, rows)
+        self._results = np.insert(self._results, at, results, axis=0)
+
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Similarities [n] and shifts [n, 2] of `rows`."""
+        results = self._results[np.searchsorted(self._rows, rows)]
+        return results[:, 0], results[:, 1:]
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """A frame and its descriptors.
@@ -53,10 +79,8 @@ class Query:
     shifted: coarse descriptors of the view and of views shifted sideways, float32 [K, d] in the
     map's projection (compression.py). fine: feature map less the map's mean, float32 [C, h, w]: an
     array of numpy on a CPU, a tensor on another device. seen: its cells that the camera sees, 1 or
-    0 [h, w]; None: all. compared: by row of the map, the fine similarity and the shift (x, y) that
-    `Reranker.compare` found, float32 [3]: each map image is compared once. view_matches: the map
-    cameras that it is compared with, best first. shifts: over which it is compared; None: those of
-    its grid.
+    0 [h, w]; None: all. compared: what `Reranker.compare` found. view_matches: the map cameras that
+    it is compared with, best first. shifts: over which it is compared; None: those of its grid.
     """
 
     frame: Frame
@@ -64,7 +88,7 @@ class Query:
     shifted: NDArray[np.float32] = field(repr=False)
     fine: Any = field(repr=False)
     seen: NDArray[np.float32] | None = field(default=None, repr=False)
-    compared: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    compared: Comparisons = field(default_factory=Comparisons, repr=False)
     view_matches: Sequence[ViewMatch] = ()
     shifts: Shifts | None = None
 

@@ -85,7 +85,7 @@ class Shifts:
         """All windows of a size, first those of the columns: so that few long pieces are copied."""
         across = np.moveaxis(sliding_window_view(wide, width, axis=-1), -2, -4)
         down = sliding_window_view(np.ascontiguousarray(across), height, axis=-2)
-        windows = np.ascontiguousarray(np.moveaxis(down, (-3, -1), (-5, -2)))
+        windows = np.moveaxis(down, (-3, -1), (-5, -2)).copy()
         return windows.reshape(*wide.shape[:-3], len(self), wide.shape[-3], height, width)
 
     @classmethod

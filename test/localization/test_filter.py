@@ -40,7 +40,7 @@ def see(estimator, rows, ratios, floor=FLOOR, **arguments):
     ratios = np.where(np.isfinite(ratios), np.asarray(ratios, float), FLOOR)
     rows = np.asarray(rows)
     place, log_odds = best_place(estimator._positions, rows, ratios)
-    estimator.update(rows, ratios, floor, place, log_odds, **arguments)
+    estimator.update(rows, ratios, floor, np.flatnonzero(place), log_odds, **arguments)
 
 
 def best_place(positions, rows, ratios):
@@ -256,9 +256,9 @@ def test_an_image_speaks_neither_for_nor_against_places_that_it_cannot_show(road
     """As of a camera to the side, on a map of the road ahead for half of the places."""
     observe(road, [50])
     known, off = road._belief[:100].copy(), road._off
-    floor = np.where(np.arange(300) < 100, 0.0, FLOOR)
+    unseen = np.arange(300) < 100
     for ratio in (FLOOR, 2.0, TYPICAL):
-        see(road, np.array([250]), np.array([ratio]), floor)
+        see(road, np.array([250]), np.array([ratio]), unseen=unseen)
         assert np.allclose(road._belief[:100] / road._off, known / off)
 
 

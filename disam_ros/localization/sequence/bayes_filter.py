@@ -176,26 +176,31 @@ class SequenceFilter(Transitions):
         self,
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
-        floor: float | NDArray[np.float64],
-        place: NDArray[np.bool_],
+        floor: float,
+        place: NDArray[np.int64],
         log_odds: float,
         new: float = 1.0,
         doubt: float = 0.0,
+        unseen: NDArray[np.bool_] | None = None,
     ) -> None:
         """Measurement update by an image.
 
         ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite. floor:
-        of all others, or of each image [N], 0: not seen from there. place: images of the best place
-        [N]; log_odds: that it is the right one (evidence.py). new: share of the image that is
-        independent of earlier ones, 0…1. doubt: probability that it says nothing.
+        of all others. place: images of the best place [k]; log_odds: that it is the right one
+        (evidence.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
+        probability that it says nothing. unseen: images of which it says nothing [N]; None: none.
         """
         first, self.is_uniform = self.is_uniform, False
-        factors = self._factors(rows, ratios, floor)
+        factors = self._factors(rows, ratios, floor, unseen)
         alike, least = (0.0, -np.inf) if first else (self._model.alike, -self._model.against)
         off = self._weigh(factors, place, max(log_odds, least), alike)
-        factors[np.broadcast_to(floor, len(self)) == 0.0] = off
         exponent = new * (1.0 if first else self._model.evidence)
-        self._multiply(factors**exponent, off**exponent, doubt)
+        others, special = factors, np.concatenate([rows, place])  # no power of all N numbers
+        factors = np.full(len(self), np.exp(floor) ** exponent)
+        factors[special] = others[special] ** exponent
+        if unseen is not None:
+            factors[unseen] = off**exponent
+        self._multiply(factors, off**exponent, doubt)
 
     def verify(
         self,
@@ -211,7 +216,7 @@ class SequenceFilter(Transitions):
         the map apart.
         """
         factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0)
-        factors **= new * self._model.evidence
+        factors[rows] **= new * self._model.evidence
         self._multiply(factors, self._followed(factors), doubt)
 
     def _followed(self, factors: NDArray[np.float64]) -> float:
@@ -226,7 +231,7 @@ class SequenceFilter(Transitions):
     def _weigh(
         self,
         factors: NDArray[np.float64],
-        place: NDArray[np.bool_],
+        place: NDArray[np.int64],
         log_odds: float,
         alike: float,
     ) -> float:
@@ -237,8 +242,8 @@ class SequenceFilter(Transitions):
         them, the place that the belief follows.
         """
         odds = float(np.exp(log_odds))
-        others = float(self._cells[~place] @ factors[~place])
         best = float(self._cells[place] @ factors[place])
+        others = max(0.0, float(self._cells @ factors) - best)
         if best < 2.0 * odds * others:
             factors[place] *= 2.0 * odds * others / best
             best = 2.0 * odds * others
@@ -249,27 +254,31 @@ class SequenceFilter(Transitions):
         self,
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
-        floor: float | NDArray[np.float64],
+        floor: float,
         new: float = 1.0,
+        unseen: NDArray[np.bool_] | None = None,
     ) -> float:
         """Likelihood ratio of an image, as of `update`, at the likeliest place; 1 where none is."""
         around = self._around(self.mode, self._positions[self.mode])
         if (share := float(self._belief[around].sum())) < CONSENSUS:
             return 1.0
-        factors = self._factors(rows, ratios, floor)[around] ** (self._model.evidence * new)
+        factors = self._factors(rows, ratios, floor, unseen)[around]
+        factors **= self._model.evidence * new
         return float(self._belief[around] @ factors) / share
 
     def _factors(
         self,
         rows: NDArray[np.int64],
         ratios: NDArray[np.float64],
-        floor: float | NDArray[np.float64],
+        floor: float,
+        unseen: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float64]:
         """Factors of an image on the belief in each map image [N]."""
-        floors: NDArray[np.float64] = np.broadcast_to(np.asarray(floor, np.float64), len(self))
-        logs, lowest = floors.copy(), floors[rows]
-        logs[rows] = np.where(np.isfinite(ratios), ratios, lowest)
-        return np.asarray(np.exp(logs))
+        factors = np.full(len(self), np.exp(floor))
+        if unseen is not None:
+            factors[unseen] = 1.0
+        factors[rows] = np.exp(np.where(np.isfinite(ratios), ratios, floor))
+        return factors
 
     @property
     def mode(self) -> int:

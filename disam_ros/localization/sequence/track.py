@@ -48,11 +48,13 @@ class VehicleCamera:
     doubt: float = 0.0  # probability that the camera sees nothing of the map
 
     def __post_init__(self) -> None:
-        self._states = _states_of(self.rows)
+        self.moved_to(self.rows)
 
     def moved_to(self, rows: NDArray[np.int64]) -> None:
         """Takes the rows of a filter of more states."""
         self.rows, self._states = rows, _states_of(rows)
+        unseen = rows == NONE
+        self.unseen = unseen if unseen.any() else None  # states of which its images say nothing
 
     def is_new(self, belief: SequenceFilter) -> bool:
         """Whether the image is new evidence: the vehicle moved by a step, or may have."""

@@ -175,27 +175,30 @@ class Tracker:
             order = np.argsort(ratios)  # of several that lead to one the likeliest counts
             states = track.filter.moved(states[order], then_from_now)
             ratios, states = ratios[order][states != NONE], states[states != NONE]
-        floor = np.where(camera.rows == NONE, 0.0, calibration.low)
+        floor = calibration.low
         doubt, new = 0.0, camera.information * track.weight()
         if len(track.cameras) > 1 and camera.information > 0.0:
-            camera.support = track.filter.support(states, ratios, floor, camera.information)
+            camera.support = track.filter.support(
+                states, ratios, floor, camera.information, camera.unseen
+            )
             doubt = track.doubt_of(camera, self._model)
         place, log_odds = self._evidence(camera, query, rows)
-        track.filter.update(states, ratios, floor, place, log_odds, new, doubt)
+        track.filter.update(states, ratios, floor, place, log_odds, new, doubt, camera.unseen)
 
     def _evidence(
         self, camera: VehicleCamera, query: Query, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.bool_], float]:
-        """States of the best place [N], and the log odds that it is the right one."""
+    ) -> tuple[NDArray[np.int64], float]:
+        """States of the best place [k], and the log odds that it is the right one."""
         positions, reach = self._localizer.map.poses[:, :3], self._localizer.reach
         scores = self._localizer.fine_scores(query, rows).astype(np.float64)
         order = np.argsort(-scores)
         lead = place_lead(scores[order], positions[rows[order]], reach)
         log_odds = place_log_odds(lead, self._calibration)
-        away = positions - positions[rows[order[0]]]
-        near = np.einsum("nd,nd->n", away, away) < reach**2
-        mapped = camera.rows != NONE
-        return mapped & near[np.where(mapped, camera.rows, 0)], log_odds
+        best = positions[rows[order[0]]]
+        near = np.flatnonzero(np.abs(positions[:, 0] - best[0]) < reach)  # nearly all are not
+        away = positions[near] - best
+        states = camera.states_of(near[np.einsum("nd,nd->n", away, away) < reach**2])
+        return states[states != NONE], log_odds
 
     def _scores(self, step: Step) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """z-scores of the candidates and of the plausible map images: rows of the map, fine and

@@ -37,6 +37,7 @@ from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
 
+_Seen = tuple[CameraInfo | None, Transform, tuple[int, int]]  # intrinsics, mount, size
 LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
@@ -57,15 +58,14 @@ class InputChecks(Part):
         super().__init__(node, monitor)
         self._localizer = localizer
         self._stamps = StampChecker(monitor)
-        self._mounts: dict[str, tuple[Transform, Camera]] = {}  # checked
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
         self._rectified = {
             camera: is_rectified(node.resolve_topic_name(name)) for camera, name in images.items()
         }
         self._infos: dict[str, CameraInfo] = {}  # usable ones, or of a lens that is no pinhole
-        self._sizes: dict[str, tuple[CameraInfo, tuple[int, int]]] = {}  # looked at for doubts
         self._last: dict[str, CameraInfo] = {}  # checked
+        self._lenses: dict[str, tuple[_Seen, Camera]] = {}  # of the last images
         for camera, topic in topics.items():  # messages are all alike: a lost one is no loss
             take = functools.partial(self._on_camera_info, camera)
             self._subscriptions.add(CameraInfo, topic, take, sensor_qos(), remedy="")
@@ -73,6 +73,7 @@ class InputChecks(Part):
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes another map."""
         self._localizer = loaded.localizer
+        self._lenses.clear()
 
     def stamp(self, camera: str, header: Header) -> int | None:
         """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
@@ -91,9 +92,21 @@ class InputChecks(Part):
     def camera(self, name: str, base_from_camera: Transform, image: NDArray[np.uint8]) -> Camera:
         """The vehicle's camera with its mount (see `vehicle_camera`), for an image
         [H, W, 3]: not calibrated where the image is of another shape than its camera_info."""
-        info, mapped = self._infos.get(name), self._mapped(name, base_from_camera)
+        seen = self._infos.get(name), base_from_camera, (image.shape[1], image.shape[0])
+        last = self._lenses.get(name)
+        if last is None or last[0] != seen:
+            last = self._lenses[name] = seen, self._checked(name, *seen)
+        return last[1]
+
+    def _checked(
+        self,
+        name: str,
+        info: CameraInfo | None,
+        base_from_camera: Transform,
+        size: tuple[int, int],
+    ) -> Camera:
+        mapped, key = self._mapped(name, base_from_camera), f"shape of {name}"
         self._check_mount(name, base_from_camera)
-        key, size = f"shape of {name}", (image.shape[1], image.shape[0])
         fault = "" if info is None else size_fault(info, size)
         if fault:
             text = f"{self._topics[name]} is not used for camera '{name}': {fault}"
@@ -108,10 +121,7 @@ class InputChecks(Part):
         return lens
 
     def _check_doubts(self, camera: str, info: CameraInfo, size: tuple[int, int]) -> None:
-        """Report once what is odd about a camera_info for images of a size."""
-        if self._sizes.get(camera) == (info, size):
-            return
-        self._sizes[camera] = info, size
+        """Report what is odd about a camera_info for images of a size."""
         key = f"doubts of {camera}"
         doubts = info_doubts(info, rectified=self._rectified[camera], size=size)
         if doubts:
@@ -129,9 +139,8 @@ class InputChecks(Part):
 
     def _check_mount(self, name: str, base_from_camera: Transform) -> None:
         mapped = self._localizer.map.header.cameras.get(name)
-        if mapped is None or self._mounts.get(name) == (base_from_camera, mapped):
+        if mapped is None:
             return
-        self._mounts[name] = base_from_camera, mapped
         key = f"mount of {name}"
         text = mount_difference(name, base_from_camera, mapped.base_from_camera)
         if text:
