@@ -156,9 +156,7 @@ class ScoreScale:
     """
 
     def __init__(self, sample: NDArray[np.float32]) -> None:
-        self._mean = sample.mean(0, np.float64)
-        offsets = sample - self._mean
-        self._covariance = offsets.T @ offsets / len(sample)
+        self._sample = sample
 
     @classmethod
     def of_codes(cls, codes: NDArray[np.int8], steps: NDArray[np.float32]) -> ScoreScale:
@@ -168,8 +166,8 @@ class ScoreScale:
 
     def z(self, query: NDArray[np.float32], scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores [n] of a query [d] in standard deviations from their mean over the map."""
-        deviation = max(0.0, float(query @ self._covariance @ query)) ** 0.5
-        z: NDArray[np.float64] = (scores - float(self._mean @ query)) / max(deviation, 1e-6)
+        others = (self._sample @ query).astype(np.float64)
+        z: NDArray[np.float64] = (scores - others.mean()) / max(float(others.std()), 1e-6)
         return z
 
 
