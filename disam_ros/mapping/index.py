@@ -30,7 +30,7 @@ from disam_ros.errors import MapError
 from disam_ros.files.held import BLOCK, HeldFile
 from disam_ros.files.writing import atomic_file
 from disam_ros.models.arrays import like
-from disam_ros.models.onnx_runtime.products import code_products
+from disam_ros.models.onnx_runtime.products import code_products, row_products
 from disam_ros.models.projection import decode
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class FlatIndex:
 
     def search(self, query: Query, count: int) -> Ranked:
         if self._decoded is not None:
-            scores = (self._decoded @ query.T).max(1)
+            scores = row_products(self._decoded, query).max(1)
             best = np.argsort(-scores, kind="stable")[:count]
             return best, scores[best]
         products = self._product(query[:, :LEADING] * self._steps[:LEADING])
@@ -311,7 +311,7 @@ def _best(
     bonus: Bonus = 0.0,
 ) -> Ranked:
     """The `count` rows of largest inner product (plus bonus) among given rows, and their scores."""
-    scores = (codes[rows].astype(np.float32) @ (query * steps).T).max(1)
+    scores = row_products(codes[rows].astype(np.float32), query * steps).max(1)
     best = np.argsort(-(scores + bonus), kind="stable")[:count]
     return rows[best], scores[best]
 
