@@ -112,6 +112,9 @@ def test_json_that_was_written_is_read_back(tmp_path):
     ("text", "words"),
     [
         ("{", "file.json is malformed"),
+        ('{"a":' * 100_000, "file.json .*nested too deeply"),
+        ("1" * 10_000, "malformed|expected an object"),
+        ("null", "file.json: expected an object"),
         ("[]", "file.json: expected an object with the keys format_version; got"),
         ("{}", "file.json: 'format_version' expects a whole number; it is missing"),
         ('{"format_version": 2}', "file.json has format version 2, expected 3"),

@@ -71,13 +71,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 TEXTS = {
-    "empty": ("", "is malformed: .*; expected JSON"),
     "cut off": ('{"header": {', "is malformed: .*; expected JSON"),
-    "deep": ("[" * 100_000, "nested too deeply"),
-    "deep below": ('{"header": ' + '{"a":' * 100_000, "nested too deeply"),
+    "deep": ('{"header": ' + '{"a":' * 100_000, "nested too deeply"),
     "a list": ("[]", "expected an object with the keys header, shapes"),
-    "a number": ("3", "expected an object with the keys header"),
-    "null": ("null", "expected an object with the keys header"),
     "no text": (b"\xff\xfe\x00", "is malformed: .*; expected JSON"),
 }
 

@@ -110,33 +110,22 @@ def test_a_domain_classifier_can_be_added(tmp_path):
 # --- Batches ---
 
 
-@pytest.mark.parametrize(
-    ("inputs", "body", "message"),
-    [
-        ("float[1, 3, 48, 64] image", DESCRIPTOR, ""),
-        (
-            IMAGES,
-            "shape = Constant <value_ints = [1, 9216]> () z = Reshape (image, shape)",
-            "a batch of 2 fails",
-        ),
-        (
-            IMAGES,
-            "shape = Constant <value_ints = [1, -1]> () z = Reshape (image, shape)",
-            r"a batch of 2 gives \[1, 18432\]",
-        ),
-        (
-            IMAGES,
-            "mean = ReduceMean (image) sum = Add (image, mean) z = Flatten (sum)",
-            "in a batch, descriptors change",
-        ),
-    ],
-)
-def test_a_network_that_cannot_do_batches_runs_image_by_image(
-    tmp_path, caplog, inputs, body, message
-):
-    model = imported_model(tmp_path, body.replace("() z", "()\nz"), inputs)
+def reshaped(shape):
+    return f"s = Constant <value_ints = {shape}> ()\nz = Reshape (image, s)"
+
+
+MIXED = "mean = ReduceMean (image) sum = Add (image, mean) z = Flatten (sum)"
+BY_IMAGE = [  # inputs and body, the last three fail in a batch in ways of their own
+    ("float[1, 3, 48, 64] image", DESCRIPTOR),
+    *((IMAGES, body) for body in (reshaped([1, 9216]), reshaped([1, -1]), MIXED)),
+]
+
+
+@pytest.mark.parametrize(("inputs", "body"), BY_IMAGE)
+def test_a_network_that_cannot_do_batches_runs_image_by_image(tmp_path, caplog, inputs, body):
+    model = imported_model(tmp_path, body, inputs)
     assert not model.network.any_batch
-    assert caplog.text == "" if not message else "runs image by image" in caplog.text
+    assert ("runs image by image" in caplog.text) == (inputs == IMAGES)
     one_by_one = [model.coarse["any"](image[None]) for image in images(3)]
     assert torch.equal(model.coarse["any"](images(3)), torch.cat(one_by_one))
 
@@ -151,87 +140,48 @@ def test_a_network_with_a_batch_axis_runs_whole_batches(tmp_path, caplog):
 # --- Files that do not fit ---
 
 
-@pytest.mark.parametrize(
-    ("network", "options", "message"),
-    [
-        ({"inputs": f"{IMAGES}, float[N] mask", "body": "z = Flatten (image)"}, {}, "only input"),
-        (
-            {"inputs": "float[3, 48, 64] image", "body": "z = Identity (image)"},
-            {},
-            "no batch axis: export it with a batch",
-        ),
-        ({"inputs": "float[N, 9216] image", "body": "z = Identity (image)"}, {}, "with a batch of"),
-        ({"inputs": "float[N, 48, 64, 3] image"}, {}, "channels first"),
-        ({"inputs": "float[8, 3, 48, 64] image"}, {}, "batches of 8 only"),
-        (
-            {"inputs": "uint8[N, 3, 48, 64] image", "body": "z = Cast <to = 1> (image)"},
-            {},
-            "float32 images",
-        ),
-        ({}, {"image_size": (96, 128)}, "image size is fixed: --input 48x64, not 96x128"),
-        (
-            {
-                "inputs": "float[N, 3, H, W] image",
-                "body": "shape = Constant <value_ints = [-1, 9216]> ()\nz = Reshape (image, shape)",
-            },
-            {"image_size": (50, 50)},
-            "does not run on an image of 50x50 pixels: .* give the size that it was exported for",
-        ),
-        (
-            {
-                "body": "a = Flatten (image) b = Identity (a)",
-                "outputs": "float[N, D] a, float[N, D] b",
-            },
-            {},
-            r"several outputs: a tensor\(float\) \[N, 9216\], b .* --output-name",
-        ),
-        ({}, {"output_name": "features"}, r"no output 'features', only z tensor\(float\)"),
-        (
-            {"body": "z = ReduceMean <keepdims = 0> (image)", "outputs": "float z"},
-            {},
-            r"shape \[\] for one image, expected a descriptor \[B, D\] .* no batch axis",
-        ),
-        (
-            {"body": "s = Constant <value_ints = [-1]> ()\nz = Reshape (image, s)"},
-            {},
-            r"shape \[9216\] for one image, .* no batch axis",
-        ),
-        (
-            {"body": "s = Constant <value_ints = [3, -1]> ()\nz = Reshape (image, s)"},
-            {},
-            r"shape \[3, 3072\] for one image, .* no batch axis",
-        ),
-        (
-            {"body": "s = Constant <value_ints = [0, 3, -1]> ()\nz = Reshape (image, s)"},
-            {},
-            r"turn tokens \[B, h·w, C\] into a map",
-        ),
-        (
-            {"body": "s = Constant <value_ints = [0, 3, 6, 8, -1]> ()\nz = Reshape (image, s)"},
-            {},
-            r"shape \[1, 3, 6, 8, 64\] .* export another output",
-        ),
-        (
-            {"body": "low = Sub (image, image)\nflat = Flatten (low)\nz = Div (flat, flat)"},
-            {},
-            "NaN or infinite numbers for an ordinary image; check --mean and --std",
-        ),
-        (
-            {"body": "low = Sub (image, image)\nz = Flatten (low)"},
-            {},
-            "the same for two different images",
-        ),
-        ({}, {"mean": (123.7, 116.3, 103.5)}, "mean must be .* divide a mean of grey levels"),
-        ({}, {"std": (0.2, 0.0, 0.2)}, "std must be .* > 0"),
-        ({}, {"licence": " "}, "a name and the licence"),
-        ({}, {"domains": []}, "at least one domain"),
-    ],
-)
-def test_a_network_that_does_not_fit_is_refused_with_what_to_do(
-    tmp_path, network, options, message
-):
+ANY_SIZE = "float[N, 3, H, W] image"
+TWO = {"body": "a = Flatten (image) b = Identity (a)", "outputs": "float[N, D] a, float[N, D] b"}
+ONE_NUMBER = {"body": "z = ReduceMean <keepdims = 0> (image)"}
+ZERO = "low = Sub (image, image)\nflat = Flatten (low)\n"
+UNFIT = [  # what is said of a network and the options of its import
+    ("only input", {"inputs": f"{IMAGES}, float[N] mask", "body": "z = Flatten (image)"}),
+    (
+        "no batch axis: export it with",
+        {"inputs": "float[3, 48, 64] image", "body": "z = Abs (image)"},
+    ),
+    ("with a batch of", {"inputs": "float[N, 9216] image", "body": "z = Identity (image)"}),
+    ("channels first", {"inputs": "float[N, 48, 64, 3] image"}),
+    ("batches of 8 only", {"inputs": "float[8, 3, 48, 64] image"}),
+    (
+        "float32 images",
+        {"inputs": IMAGES.replace("float", "uint8"), "body": "z = Cast <to = 1> (image)"},
+    ),
+    ("image size is fixed: --input 48x64, not 96x128", {"image_size": (96, 128)}),
+    (
+        "does not run on an image of 50x50 pixels: .* give the size that it was exported for",
+        {"inputs": ANY_SIZE, "body": reshaped([-1, 9216]), "image_size": (50, 50)},
+    ),
+    (r"several outputs: a tensor\(float\) \[N, 9216\], b .* --output-name", TWO),
+    (r"no output 'features', only z tensor\(float\)", {"output_name": "features"}),
+    (r"shape \[\] for one image, expected a descriptor \[B, D\] .* no batch axis", ONE_NUMBER),
+    (r"shape \[9216\] for one image, .* no batch axis", {"body": reshaped([-1])}),
+    (r"shape \[3, 3072\] for one image, .* no batch axis", {"body": reshaped([3, -1])}),
+    (r"turn tokens \[B, h·w, C\] into a map", {"body": reshaped([0, 3, -1])}),
+    (r"shape \[1, 3, 6, 8, 64\] .* export another", {"body": reshaped([0, 3, 6, 8, -1])}),
+    ("NaN or infinite numbers .*; check --mean and --std", {"body": f"{ZERO}z = Div (flat, flat)"}),
+    ("the same for two different images", {"body": f"{ZERO}z = Identity (flat)"}),
+    ("mean must be .* divide a mean of grey levels", {"mean": (123.7, 116.3, 103.5)}),
+    ("std must be .* > 0", {"std": (0.2, 0.0, 0.2)}),
+    ("a name and the licence", {"licence": " "}),
+    ("at least one domain", {"domains": []}),
+]
+
+
+@pytest.mark.parametrize(("message", "how"), UNFIT)
+def test_a_network_that_does_not_fit_is_refused_with_what_to_do(tmp_path, message, how):
     with pytest.raises(ModelError, match=message):
-        imported_model(tmp_path, **{"outputs": "float z", **network, **options})
+        imported_model(tmp_path, **{"outputs": "float z", **how})
     assert not (tmp_path / "model").exists()
 
 
@@ -325,9 +275,6 @@ def test_a_damaged_directory_is_refused(tmp_path):
     [
         lambda network: network.pop("output"),
         lambda network: network.update(std=[0.1, 0.1, 0.0]),
-        lambda network: network.update(mean=[0.1]),
-        lambda network: network.update(image_size=48),
-        lambda network: network.update(colour=1),
         lambda network: network.update(files=["network.onnx", "more.data"]),
     ],
 )
@@ -356,20 +303,16 @@ def test_an_output_of_another_shape_than_the_header_says_is_an_error(tmp_path):
     ("licence", "allowed"),
     [
         ("MIT", True),
-        ("apache-2.0", True),
         ("GPL-3.0-or-later", True),
         ("MIT AND BSD-3-Clause", True),
         ("CC-BY-NC-4.0 OR MIT", True),
-        ("CC-BY-NC-SA-4.0", False),
         ("CC BY-NC-ND 4.0", False),
         ("MIT AND CC-BY-NC-4.0", False),
         ("MIT code, weights for non-commercial use", False),
         ("PolyForm-Noncommercial-1.0.0", False),
         ("for research purposes only", False),
-        ("Academic use only", False),
         ("Only for scientific research", False),
         ("free for research and commercial use", None),
-        ("MIT code, weights unknown", None),
         ("Elephant Licence 3", None),
     ],
 )
