@@ -134,6 +134,9 @@ def localize_command(arguments: argparse.Namespace) -> None:
     from disam_ros.evaluation.drive import as_mapped
     from disam_ros.localization.localizer import Localizer
 
+    if bool(arguments.images) == bool(arguments.dataset):
+        state = "both" if arguments.images else "neither"
+        raise ConfigError(f"expected image files or --dataset DIRECTORY, got {state}")
     config = configured(LocalizerConfig, arguments)
     config.sequence.enabled = False  # the images are unrelated
     localizer = Localizer.open(arguments.map, arguments.model, config)

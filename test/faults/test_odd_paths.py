@@ -100,6 +100,15 @@ def test_no_odd_path_is_an_input(name, odd, tmp_path, capfd):
         assert not (tmp_path / "output").exists() and not list(Path().iterdir()), (kind, words)
 
 
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [([], "neither"), (["--dataset", ""], "neither"), (["a.jpg", "--dataset", "d"], "both")],
+)
+def test_images_or_a_dataset_are_localized_and_nothing_is_left_out_in_silence(words, state, capfd):
+    status, error = run(["localize", *words, "--map", "m", "--model", "m"], capfd)
+    assert status == 1 and f"expected image files or --dataset DIRECTORY, got {state}" in error
+
+
 WRITES = ("build-map", "map prune", "evaluate", "extract", "submission", "convert tum")
 
 
