@@ -36,7 +36,8 @@ OF_EXTRAS = {"onnx": "onnx", "av": "video", "websockets": "view"}  # the doctor'
 # What is imported for one command or option alone and not examined by the doctor, with its extra;
 # argcomplete comes with ros2.
 RARE = {"gtsam": "graph", "ray": "ray", "argcomplete": None}
-OF_LIBRARIES = {"cycler": "matplotlib", "markupsafe": "jinja2"}  # which cannot do without
+# What libraries cannot do without.
+OF_LIBRARIES = {"cycler": "matplotlib", "markupsafe": "jinja2", "lz4": "rosbags"}
 # What the wheels of the extra [ros] bring that are not in its list, and what only it needs.
 OF_WHEELS, MIDDLEWARE = {"std_msgs", "lifecycle_msgs"}, {"rmw_fastrtps_cpp"}
 
