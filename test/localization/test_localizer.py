@@ -9,9 +9,10 @@ from support.localize import candidates_of, describe, localize
 from support.maps import CAMERA as MOUNTED
 from support.maps import save_tiny_map
 
-from disam_ros import cli, image
+from disam_ros import image
 from disam_ros.config import DescriptorConfig, DomainConfig, LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, DomainError, ImageError, MapError, ModelError
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import to_tensor
@@ -19,7 +20,8 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.descriptor import fine_descriptor
-from disam_ros.models.model import load_model
+from disam_ros.models.import_checkpoint import import_checkpoint
+from disam_ros.models.model import load_model, save_model
 from disam_ros.models.networks import Decoder, Encoder
 from disam_ros.models.similarity import Shifts, coarse_similarity, shifted_similarities
 
@@ -170,12 +172,9 @@ def test_an_imported_public_checkpoint_maps_and_localizes_with_the_papers_metric
     for name, stage in zip(("coarse", "fine"), encoders, strict=True):
         for index, network in enumerate([*stage, Decoder(4, 1), Decoder(4, 1)]):
             torch.save(network.state_dict(), tmp_path / f"{name}_net_G{index}.pth")
-    command = [
-        *("import-checkpoint", "--output", str(tmp_path / "model"), "--image-size", "32", "32"),
-        *("--coarse", str(tmp_path / "coarse_net_G"), "--fine", str(tmp_path / "fine_net_G")),
-        *("--domains", "summer_day,night"),
-    ]
-    assert cli.main(command) == 0
+    prefixes = [str(tmp_path / f"{name}_net_G") for name in ("coarse", "fine")]
+    domains = [Domain("summer_day"), Domain("night")]
+    save_model(import_checkpoint(prefixes[0], domains, prefixes[1], (32, 32)), tmp_path / "model")
     model = load_model(tmp_path / "model")
     exact = MapBuilderConfig(
         keypoints=0,

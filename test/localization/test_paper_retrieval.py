@@ -17,10 +17,13 @@ from disam_ros import cli
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
+from disam_ros.domains.rules import domains_named, load_rules
 from disam_ros.errors import MapError
 from disam_ros.geometry import distance
 from disam_ros.image import resized_bicubic
 from disam_ros.localization.localizer import Localizer
+from disam_ros.models.import_checkpoint import import_checkpoint
+from disam_ros.models.model import save_model
 from disam_ros.models.networks import Decoder, Encoder
 
 MAP, QUERIES, SIDE = 40, 20, 64
@@ -59,9 +62,10 @@ def root(tmp_path_factory, encoders):
     for stage, networks in encoders.items():
         for index, network in enumerate([*networks, Decoder(4, 1), Decoder(4, 1)]):
             torch.save(network.state_dict(), root / f"{stage}_net_G{index}.pth")
-    command = ["import-checkpoint", "--coarse", f"{root}/coarse_net_G", "--image-size", "64", "64"]
-    command += ["--fine", f"{root}/fine_net_G", "--domains", ",".join(DOMAINS)]
-    assert cli.main([*command, "--output", f"{root}/model"]) == 0
+    prefixes = [f"{root}/{stage}_net_G" for stage in ("coarse", "fine")]
+    domains = domains_named(DOMAINS, load_rules())
+    model = import_checkpoint(prefixes[0], domains, prefixes[1], (SIDE, SIDE))
+    save_model(model, root / "model")
     data = write_pictures(root / "data", range(1, MAP + 1), DOMAINS[0])
     write_pictures(root / "queries", range(-QUERIES, 0), DOMAINS[1])
     command = ["build-map", "--dataset", str(data), "--model", f"{root}/model", "--keypoints", "0"]
