@@ -278,6 +278,7 @@ class OutputDirectory:
             if os.path.lexists(path) and not (name in folders and path.is_dir()):
                 raise OutputError(f"{path} is in the way: move it away or rename it")
         with _alone(self.path):
+            shutil.copymode(self.path, self.part)
             _write_manifest(self.path, self.kind, old, replaced=True)
             if not exchange(self.part, self.path):
                 self.path.rename(self._old)

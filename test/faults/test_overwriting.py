@@ -87,6 +87,14 @@ def test_what_others_put_into_an_output_moves_along(tmp_path, way):
     assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
 
 
+def test_an_output_keeps_its_rights(tmp_path, way):
+    path = tmp_path / "map"
+    write(path, "old")
+    path.chmod(0o770)
+    write(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o770
+
+
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 MOMENTS = 24  # more than there are changes
 killing: list[int] = []  # changes that may still be made; empty: all
