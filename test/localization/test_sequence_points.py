@@ -58,7 +58,13 @@ def localizer(root, camera=None):
     if camera is not None:
         source = replace(source, info=replace(source.info, cameras={"front": camera}))
     builder = MapBuilderConfig(keyframe_distance=0.0, keypoints=400, descriptor=DESCRIPTOR)
-    place_map = build_map(source, model, root / "map", builder, show_progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "PLACE_RADIUS", 3.0)
+        place_map = build_map(source, model, root / "map", builder, show_progress=False)
+    return configured(model, place_map)
+
+
+def configured(model, place_map):
     config = LocalizerConfig(
         device="cpu",
         domain=DomainConfig(override="day"),
@@ -68,14 +74,25 @@ def localizer(root, camera=None):
     return Localizer(model, place_map, config)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return localizer(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture
+def opened(whole):
+    """A localizer of the map of the scene, to be configured by a test."""
+    return configured(whole.model, whole.map)
+
+
 def tracked(opened, image, verify):
     """The answer to one image."""
     pipeline = Pipeline(opened, filter_model=FilterModel(radius=1.5), verify=verify)
     return process(pipeline, Frame(image, "front", SECOND))
 
 
-def test_verification_puts_the_vehicle_between_the_images_of_the_map(tmp_path):
-    opened, image = localizer(tmp_path), render(QUERY)[0]
+def test_verification_puts_the_vehicle_between_the_images_of_the_map(opened):
+    image = render(QUERY)[0]
     opened.calibration = replace(DEFAULT, horizontal=1.0, vertical=1.0, tilt=5.0, yaw=5.0)
     alone, seen = tracked(opened, image, False), tracked(opened, image, True)
     assert seen.inliers > 40 and alone.inliers == 0
@@ -84,9 +101,9 @@ def test_verification_puts_the_vehicle_between_the_images_of_the_map(tmp_path):
     assert np.trace(seen.covariance) < 0.1 * np.trace(alone.covariance)
 
 
-def test_the_node_tells_how_many_keypoints_verified_a_pose(tmp_path):
+def test_the_node_tells_how_many_keypoints_verified_a_pose(opened):
     answer_status = pytest.importorskip("disam_ros.nodes.localizer.publishers.answer_status")
-    opened, image = localizer(tmp_path), render(QUERY)[0]
+    image = render(QUERY)[0]
     for verify in (False, True):
         answer = tracked(opened, image, verify)
         values = {pair.key: pair.value for pair in answer_status.localized(answer, 1.0).values}
@@ -100,8 +117,8 @@ def single(opened, image, verify):
     return process(Pipeline(opened, alone, verify=verify), Frame(image, "front", SECOND))
 
 
-def test_a_single_image_is_placed_between_the_images_of_the_map(tmp_path):
-    opened, image = localizer(tmp_path), render(QUERY)[0]
+def test_a_single_image_is_placed_between_the_images_of_the_map(opened):
+    image = render(QUERY)[0]
     opened.calibration = replace(DEFAULT, horizontal=1.0, vertical=1.0, tilt=5.0, yaw=5.0)
     alone, seen = single(opened, image, False), single(opened, image, True)
     assert not seen.tracked and seen.inliers > 40 and alone.inliers == 0
@@ -110,8 +127,8 @@ def test_a_single_image_is_placed_between_the_images_of_the_map(tmp_path):
     assert {"verify", "fine"} <= set(seen.timings_ms) and "verify" not in alone.timings_ms
 
 
-def test_a_single_image_whose_place_leads_clearly_is_not_verified(tmp_path, monkeypatch):
-    opened, image = localizer(tmp_path), render(ROUTE[3])[0]
+def test_a_single_image_whose_place_leads_clearly_is_not_verified(opened, monkeypatch):
+    image = render(ROUTE[3])[0]
     candidates = single(opened, image, False).candidates
     best, elsewhere = candidates.rows[0], np.abs(candidates.positions[:, 0]) > 3.0
     other = candidates.rows[elsewhere][0]
@@ -130,8 +147,8 @@ def test_a_single_image_whose_place_leads_clearly_is_not_verified(tmp_path, monk
         assert {"verify"} & set(single(opened, image, True).timings_ms) == stages
 
 
-def test_inliers_order_candidates_that_look_alike_and_those_that_were_compared(tmp_path):
-    opened, image = localizer(tmp_path), render(QUERY)[0]
+def test_inliers_order_candidates_that_look_alike_and_those_that_were_compared(opened):
+    image = render(QUERY)[0]
     candidates = single(opened, image, False).candidates
     rows, fine = candidates.rows.tolist(), candidates.fine.copy()
     fine[-1] = fine[0] - 0.05
@@ -142,9 +159,9 @@ def test_inliers_order_candidates_that_look_alike_and_those_that_were_compared(t
     assert with_inliers(alike, []) is alike
 
 
-def test_answers_do_not_depend_on_the_machines_speed(tmp_path, monkeypatch):
+def test_answers_do_not_depend_on_the_machines_speed(opened, monkeypatch):
     """A clock of hours between two readings, as of a machine that is too slow for one image."""
-    opened, image = localizer(tmp_path), render(QUERY)[0]
+    image = render(QUERY)[0]
     opened.calibration = replace(DEFAULT, horizontal=1.0, vertical=1.0, tilt=5.0, yaw=5.0)
     ticks = count(0.0, 3600.0)
     for sequence in (True, False):
@@ -158,8 +175,7 @@ def test_answers_do_not_depend_on_the_machines_speed(tmp_path, monkeypatch):
         assert slow.timings_ms["verify"] > 1e6
 
 
-def test_offline_answers_are_verified(tmp_path):
-    opened = localizer(tmp_path)
+def test_offline_answers_are_verified(opened, tmp_path):
     opened.calibration = replace(DEFAULT, horizontal=1.0, vertical=1.0, tilt=5.0, yaw=5.0)
     source = open_dataset(write_scene(tmp_path / "drive", [QUERY], depth=True).directory)
     (result,) = localize_all(opened, source)
