@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from disam_ros.camera import ViewMatch
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Belief
-from disam_ros.localization.calibration import ScoreScale
+from disam_ros.localization.calibration import COARSE_SAMPLE, ScoreScale
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.places import NONE, Places
 from disam_ros.localization.view_shift import ErrorScale
+from disam_ros.mapping.repetition import evenly
 
 NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated from, at most
 DOUBTED = 0.5  # probability that a camera sees nothing of the map from which it tells no pose
@@ -144,12 +145,11 @@ class Track:
         place_map, rows = localizer.map, self.places.seen_by(matches, self.quarters)
         first = self.places.rows[matches[0].camera]
         shown = first != NONE
-        codes = place_map.coarse[first[shown]]
         positions = self.places.poses[shown, :3]
         camera = VehicleCamera(
             query.view_matches,
             rows,
-            neighbour_dissimilarity(codes, place_map.steps, positions),
+            neighbour_dissimilarity(place_map.coarse, first[shown], place_map.steps, positions),
         )
         self.cameras[query.camera] = camera
         return camera
@@ -191,7 +191,7 @@ class Track:
         """Mean and deviation of coarse scores over the images of a map camera."""
         if camera not in self._scales:
             rows = localizer.map.rows_of(camera)
-            codes = localizer.map.coarse[rows]
+            codes = localizer.map.coarse[rows[evenly(len(rows), COARSE_SAMPLE)]]
             self._scales[camera] = ScoreScale.of_codes(codes, localizer.map.steps)
         return self._scales[camera]
 
@@ -244,17 +244,21 @@ class Track:
 
 
 def neighbour_dissimilarity(
-    codes: NDArray[np.int8], steps: NDArray[np.float32], positions: NDArray[np.float64]
+    codes: NDArray[np.int8],
+    rows: NDArray[np.int64],
+    steps: NDArray[np.float32],
+    positions: NDArray[np.float64],
 ) -> float:
     """1 − cosine that nine in ten pairs of map images REFERENCE apart exceed; 1 for one image.
 
-    Interpolated linearly from consecutive images that are farther apart. codes: int8 [N, d]; steps:
-    value of one unit [d]; positions: [N, 3]; NEIGHBOUR_PAIRS pairs, evenly taken.
+    Interpolated linearly from consecutive images that are farther apart. codes: of the map, int8
+    [N, d]; rows: of the images [n]; steps: value of one unit [d]; positions: [n, 3];
+    NEIGHBOUR_PAIRS pairs, evenly taken.
     """
-    first = np.unique(np.linspace(0, max(0, len(codes) - 2), NEIGHBOUR_PAIRS).astype(int))
-    if len(codes) < 2:
+    first = np.unique(np.linspace(0, max(0, len(rows) - 2), NEIGHBOUR_PAIRS).astype(int))
+    if len(rows) < 2:
         return 1.0
-    pairs = np.stack([codes[first], codes[first + 1]]) * steps
+    pairs = np.stack([codes[rows[first]], codes[rows[first + 1]]]) * steps
     unit = pairs / np.maximum(np.linalg.norm(pairs, axis=2, keepdims=True), 1e-12)
     gaps = np.linalg.norm(positions[first + 1] - positions[first], axis=1)
     nearer = np.minimum(1.0, REFERENCE / np.maximum(gaps, 1e-6))
