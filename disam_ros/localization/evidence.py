@@ -72,18 +72,18 @@ def place_reach(reranker: Reranker, rows: NDArray[np.int64], poses: NDArray[np.f
     if len(gaps) < 2 or spacing <= 0.0:
         logger.info("the map is too small to tell how far apart its places are")
         return WIDEST
-    tree, ahead = cKDTree(positions), _forward(poses)
+    tree, ahead, columns = cKDTree(positions), _forward(poses), positions.T.copy()
+    far_ranks = evenly(max(1, len(rows) // 4), 4)  # of the farthest quarter
     near = list[NDArray[np.float64]]()
     far = list[float]()
     for query in evenly(len(rows), SAMPLE):
-        distances = np.linalg.norm(positions - positions[query], axis=1)
+        squares = np.square(columns - columns[:, query, None]).sum(0)
         around = np.array(tree.query_ball_point(positions[query], gaps[-1] + spacing))
         around = around[ahead[around] @ ahead[query] > np.cos(np.pi / 4)]
-        nearest = np.abs(distances[around][None] - gaps[:, None])  # [gaps, images]
+        nearest = np.abs(np.sqrt(squares[around])[None] - gaps[:, None])  # [gaps, images]
         chosen = around[nearest.argmin(1)]
         missing = np.where(nearest.min(1) <= spacing / 2, 0.0, np.nan)
-        farthest = np.argsort(-distances)[: max(1, len(rows) // 4)]
-        others = farthest[evenly(len(farthest), 4)]
+        others = np.argpartition(-squares, far_ranks)[far_ranks]
         scores = reranker.between(rows[query], rows[np.concatenate([chosen, others])])
         near.append(scores[: len(gaps)] + missing)
         far.append(float(scores[len(gaps) :].mean()))

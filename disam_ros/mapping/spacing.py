@@ -25,8 +25,8 @@ def neighbour_steps(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     known; 0 for a single image.
     """
     rows, last = np.arange(len(poses)), len(poses) - 1
-    ahead = _displacements(poses[rows], poses[np.minimum(rows + 1, last)])
-    behind = _displacements(poses[np.maximum(rows - 1, 0)], poses[rows])
+    steps, none = _displacements(poses[:-1], poses[1:]), np.zeros((1, 6))
+    ahead, behind = np.concatenate([steps, none]), np.concatenate([none, steps])
     forth, back = (np.linalg.norm(steps[:, :3], axis=1) for steps in (ahead, behind))
     leaves = (rows == last) | (forth > np.maximum(BREAK * back, BREAK_M)) & (rows > 0)
     joins = (rows == 0) | (back > np.maximum(BREAK * forth, BREAK_M)) & (rows < last)
