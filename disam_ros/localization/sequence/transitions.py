@@ -33,8 +33,7 @@ class Transitions:
     def __init__(self, poses: NDArray[np.float64], shares: Sequence[float] = (1.0,)) -> None:
         copies = len(shares)
         self._copies, self._poses, self._positions = copies, poses, poses[:, :3]
-        self._rotations = Rotation.from_quat(poses[:, 3:])
-        self._matrices = self._rotations.as_matrix()
+        self._matrices = Rotation.from_quat(poses[:, 3:]).as_matrix()
         steps = np.concatenate([neighbour_steps(part) for part in np.split(poses, copies)])
         self._spacing, self._longest = spacings(steps), longest(steps)
         turns = METRES_PER_RADIAN * np.linalg.norm(steps[..., 3:], axis=2).mean(1)
