@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import logging
 
+LONGEST = 10_000  # characters of a line that are shown
+
 
 def printable(text: str) -> str:
-    r"""Escapes control characters and bytes that are no text, as in `\x1b`; line breaks, too."""
+    r"""Escapes control characters and bytes that are no text, as in `\x1b`; line breaks, too.
+
+    The middle of what is longer than LONGEST, such as a name of a megabyte, is left out.
+    """
+    if len(text) > LONGEST:
+        half = LONGEST // 2
+        text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

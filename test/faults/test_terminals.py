@@ -147,3 +147,9 @@ def test_names_of_drives_do_not_steer_the_terminal_nor_the_tables(inputs, tmp_pa
     printed = capsys.readouterr()
     assert all(line.isprintable() for line in (printed.out + printed.err).splitlines())
     assert "[:car:] town\\x1b[2J" in printed.out
+
+
+def test_of_a_line_of_a_megabyte_the_middle_is_left_out():
+    shown = printable("a" * 600_000 + "b" * 400_000)
+    assert shown.startswith("aaa") and shown.endswith("bbb") and " 990000 characters " in shown
+    assert len(shown) < 11_000 and printable("a" * 9_000) == "a" * 9_000
