@@ -74,8 +74,10 @@ class Calibration:
     along: float = within(0.0, LARGEST, default=EVEN)
     # Spacing [m] below which that error is less in proportion.
     overlap: float = within(0.0, LARGEST, default=0.0)
-    # Standard deviation of the angle between two views [deg] (view_shift.py).
+    # Standard deviations of the angle between two views, sideways and upright [deg]
+    # (view_shift.py).
     shift: float = within(0.0, 180.0, default=1.5)
+    upright: float = within(0.0, 180.0, default=0.35)
     # Log odds of a single image's place by its lead (evidence.py), the same in all domains.
     lead_slope: float = within(None, LARGEST, default=70.0)
     lead_intercept: float = within(-LARGEST, LARGEST, default=-5.0)
@@ -101,14 +103,17 @@ class Calibration:
         """
         return self.across(steps) + self.progress(steps)
 
-    def across(self, steps: NDArray[np.float64], scale: float = 1.0) -> NDArray[np.float64]:
-        """Cross-track covariance [6, 6]. scale: of the variances that view angles show
-        (view_shift.py)."""
+    def across(
+        self, steps: NDArray[np.float64], scales: tuple[float, float] = (1.0, 1.0)
+    ) -> NDArray[np.float64]:
+        """Cross-track covariance [6, 6]. scales: of the variances that view angles show, sideways
+        and upright (view_shift.py)."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
         lateral, turn = bends(steps)
-        variances[[0, 3]] = scale * (variances[[0, 3]] + np.square([lateral, turn]))
+        variances[[0, 3]] += np.square([lateral, turn])
+        variances *= np.array(scales)[[0, 1, 1, 0]]
         total: NDArray[np.float64] = np.diag(variances[[0, 0, 1, 2, 2, 3]])
         return total
 

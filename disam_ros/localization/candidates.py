@@ -149,9 +149,9 @@ class Reranker:
         return self._shape[1:] != (1, 1)
 
     @property
-    def widest_shift(self) -> float:
-        """The largest shift sideways that is compared, as a share of the view."""
-        return self._shifts.columns / self._shape[2]
+    def widest_shifts(self) -> tuple[float, float]:
+        """The largest shifts sideways and upright that are compared, as shares of the view."""
+        return self._shifts.columns / self._shape[2], self._shifts.rows / self._shape[1]
 
     def rank(self, query: Query, shortlist: Shortlist) -> Candidates:
         """Re-ranks a shortlist by fine similarity plus the prior's log-weight."""

@@ -30,7 +30,7 @@ from disam_ros.localization.evidence import place_lead, place_log_odds, place_re
 from disam_ros.localization.prior import PositionPrior
 from disam_ros.localization.query import Frame, Query
 from disam_ros.localization.verification import Verification, fuse_verified
-from disam_ros.localization.view_shift import view_angle, with_view_angle
+from disam_ros.localization.view_shift import AXES, view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.arrays import as_numpy, concatenate, on_device
 from disam_ros.models.backend import select_backend
@@ -54,7 +54,7 @@ class PoseEstimate(NamedTuple):
 
     pose: PoseWithCovariance  # map_from_base
     inliers: int  # keypoints that agree with it; 0 where none gave it
-    innovation: float  # normalized square of the view angle's; nan without that measurement
+    innovations: list[float]  # normalized squares of the view angles'; nan without a measurement
 
 
 class Localizer:
@@ -281,27 +281,27 @@ class Localizer:
         base_from_camera: Transform,
         calibration: Calibration,
         verified: Sequence[Verification],
-        scale: float = 1.0,
+        scales: tuple[float, float] = (1.0, 1.0),
     ) -> PoseEstimate:
-        """Measurements of an image: the angle of its view against a map image's, verified poses.
+        """Measurements of an image: the angles of its view against a map image's, verified poses.
 
         row: of the map image. base_from_camera: mount of the vehicle whose base the belief is of.
-        scale: of the variances of errors that view angles show (view_shift.py).
+        scales: of the variances of errors that view angles show (view_shift.py).
         """
         errors = calibration.of(query.domain.name)
-        covariance = belief.bend + errors.across(belief.steps, scale)
+        covariance = belief.bend + errors.across(belief.steps, scales)
         progress = belief.covariance + errors.progress(belief.steps)
-        deviation = float(np.radians(errors.shift)) * math.sqrt(scale)
-        pose, innovation = self._with_view(
+        deviations = np.radians([errors.shift, errors.upright]) * np.sqrt(scales)
+        pose, innovations = self._with_view(
             query,
             PoseWithCovariance(belief.map_from_base, covariance),
             base_from_camera,
             row,
             progress,
-            deviation,
+            deviations.tolist(),
         )
         pose, inliers = fuse_verified(pose, base_from_camera, verified)
-        return PoseEstimate(pose, inliers, innovation)
+        return PoseEstimate(pose, inliers, innovations)
 
     def answer(
         self,
@@ -353,17 +353,23 @@ class Localizer:
         return curve.between(around, details, details, np.inf)
 
     @cached_property
+    def spacing(self) -> float:
+        """Typical distance between neighbouring map images [m]."""
+        return self.map.spacing()
+
+    @cached_property
     def reach(self) -> float:
         """Distance from which map images show different places [m]."""
         rows = max((self.map.rows_of(name) for name in self.map.cameras()), key=len)
         return place_reach(self._reranker, rows, self.map.poses[rows])
 
-    def view_angle(self, query: Query, row: int) -> float | None:
+    def view_angle(self, query: Query, row: int, axis: int) -> float | None:
         """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
         mapped = self.map.header.cameras.get(self._camera_of(row))
-        shift = self._reranker.compare(query, np.array([row]))[1][0, 0]
+        shift = self._reranker.compare(query, np.array([row]))[1][0, axis]
         camera = query.frame.lens or mapped
-        return view_angle(float(shift), self._reranker.widest_shift, camera, mapped)
+        widest = self._reranker.widest_shifts[axis]
+        return view_angle(float(shift), widest, camera, mapped, axis)
 
     def _with_view(
         self,
@@ -372,22 +378,25 @@ class Localizer:
         base_from_camera: Transform,
         row: int,
         progress: NDArray[np.float64],
-        deviation: float,
-    ) -> tuple[PoseWithCovariance, float]:
-        """map_from_base after the measurement of the angle between the query's view and a map
-        image's, and the normalized innovation squared; nan where there is no measurement.
+        deviations: Sequence[float],
+    ) -> tuple[PoseWithCovariance, list[float]]:
+        """map_from_base after the measurements of the angles between the query's view and a map
+        image's, and their normalized innovations squared; nan where there is no measurement.
 
-        progress: covariance [6, 6] of further errors, along the track, which the angle shall not
-        correct; they are added. deviation: standard deviation of the angle [rad].
+        progress: covariance [6, 6] of further errors, along the track, which the angles shall not
+        correct; they are added. deviations: standard deviations of the angles [rad].
         """
-        angle, image_pose = self.view_angle(query, row), self.map.records[row].map_from_camera
-        if angle is None or image_pose is None:
-            return replace(map_from_base, covariance=map_from_base.covariance + progress), math.nan
+        image_pose, distances = self.map.records[row].map_from_camera, [math.nan, math.nan]
         camera = map_from_base.with_lever_arm(base_from_camera)
         others = replace(map_from_base, covariance=progress).with_lever_arm(base_from_camera)
-        camera, distance = with_view_angle(camera, image_pose, angle, deviation, others.covariance)
+        for axis in AXES:
+            angle = self.view_angle(query, row, axis)
+            if angle is not None and image_pose is not None:
+                camera, distances[axis] = with_view_angle(
+                    camera, image_pose, angle, deviations[axis], others.covariance, axis
+                )
         pose = camera.with_lever_arm(base_from_camera.inverse())
-        return replace(pose, covariance=pose.covariance + progress), distance
+        return replace(pose, covariance=pose.covariance + progress), distances
 
     def base_from_camera(self, frame: Frame) -> Transform:
         """Mount of the frame's camera; the mapping vehicle's where the frame gives none."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yaw and lateral offset from the shift between two views (not in the papers).
+"""Yaw, pitch and lateral offset from the shift between two views (not in the papers).
 
 The shift at which two feature maps resemble each other most (models/similarity.py) is an angle
 between the views. A camera that is turned by yaw to the right of the map image's, and x metres to
@@ -7,9 +7,10 @@ its right, sees the map image's scene farther left, by
 
     angle = −GAIN (yaw + x / DEPTH)
 
-This is one measurement of a Kalman filter: the covariance of the pose decides how much of the angle
-is turn and how much is offset. In a bend, where neighbouring map images are turned against each
-other, that is turn and, by their correlation, progress along the track.
+and one that is pitched up, or higher, sees it lower down, alike. Each is a measurement of a Kalman
+filter: the covariance of the pose decides how much of the angle is turn and how much is offset. In
+a bend, where neighbouring map images are turned against each other, that is turn and, by their
+correlation, progress along the track.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from disam_ros.geometry import Transform
 from disam_ros.uncertainty import PoseWithCovariance
 
 DEPTH = 15.0  # of what a road's views show, its harmonic mean [m]
-GAIN = 0.9  # 1 for a turn alone; less in bends, where what lies ahead also comes nearer
+AXES = SIDEWAYS, UPRIGHT = 0, 1  # of an angle
+# 1 for a turn alone; less sideways in bends, where what lies ahead also comes nearer, and upright,
+# where a shift is a fraction of a cell and the best one is drawn to a whole one.
+GAIN, UPRIGHT_GAIN = 0.9, 0.55
 RELATIVE = 0.1  # standard deviation in proportion to the angle
 EXACT = 1e-6  # shares of the view that differ by less are equal
 CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
@@ -33,28 +37,54 @@ LEAST_SCALE, LARGEST_SCALE = 0.05, 4.0  # of variances
 
 
 def view_angle(
-    shift: float, widest: float, camera: Camera | None, known: Camera | None
+    shift: float,
+    widest: float,
+    camera: Camera | None,
+    known: Camera | None,
+    axis: int = SIDEWAYS,
 ) -> float | None:
-    """Angle [rad] by which a view's middle has moved to the right of a known one's.
+    """Angle [rad] by which a view's middle has moved to the right of a known one's, or down.
 
-    shift: as share of the view, to the right (Candidate.shift); widest: the largest that was
-    compared, 0 for a descriptor without cells. camera, known: of the query and the map image. None
-    where one has no intrinsics, and for the widest shift: the best one may lie beyond.
+    shift: as share of the view (Candidate.shift); widest: the largest that was compared, 0 for a
+    descriptor without cells. camera, known: of the query and the map image. None where one has no
+    intrinsics, and for the widest shift: the best one may lie beyond.
     """
     if camera is None or known is None or not (camera.calibrated and known.calibrated):
         return None
     if abs(shift) >= widest - EXACT:
         return None
-    moved = np.arctan(((0.5 + shift) * camera.width - camera.cx) / camera.fx)
-    middle = np.arctan((0.5 * known.width - known.cx) / known.fx)
+    moved, middle = (
+        np.arctan((share * size - centre) / focal)
+        for share, (size, centre, focal) in (
+            (0.5 + shift, _lens(camera, axis)),
+            (0.5, _lens(known, axis)),
+        )
+    )
     return float(moved - middle)
 
 
-def expected_angle(map_from_camera: Transform, map_from_known: Transform) -> float:
+def _lens(camera: Camera, axis: int) -> tuple[float, float, float]:
+    """Size of the image, its centre and the focal length along an axis [px]."""
+    if axis == SIDEWAYS:
+        return camera.width, camera.cx, camera.fx
+    return camera.height, camera.cy, camera.fy
+
+
+def expected_angle(
+    map_from_camera: Transform, map_from_known: Transform, axis: int = SIDEWAYS
+) -> float:
     """Angle [rad] between the views of two cameras by their poses."""
     relative = map_from_known.inverse() @ map_from_camera
-    yaw = Rotation.from_quat(relative.quaternion).as_rotvec()[1]  # about y, which points down
-    return float(-GAIN * (yaw + relative.translation[0] / DEPTH))
+    turn = Rotation.from_quat(relative.quaternion).as_rotvec()
+    return float(_row(np.eye(3), axis) @ np.concatenate([relative.translation, turn]))
+
+
+def _row(axes: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Derivatives [6] of an angle by the pose's error. axes: of the camera, its columns [3, 3]."""
+    right, down = axes[:, 0], axes[:, 1]
+    if axis == SIDEWAYS:
+        return -GAIN * np.concatenate([right / DEPTH, down])
+    return UPRIGHT_GAIN * np.concatenate([-down / DEPTH, right])
 
 
 def with_view_angle(
@@ -63,6 +93,7 @@ def with_view_angle(
     angle: float,
     deviation: float,
     others: NDArray[np.float64] | None = None,
+    axis: int = SIDEWAYS,
 ) -> tuple[PoseWithCovariance, float]:
     """A camera's pose after the measurement of its angle [rad] to a map image's view, and the
     normalized innovation squared, about 1 where the covariance is true.
@@ -73,9 +104,8 @@ def with_view_angle(
     place.
     """
     pose, covariance = map_from_camera.pose, map_from_camera.covariance
-    innovation = angle - expected_angle(pose, map_from_known)
-    right, down = map_from_known.rotation[:, 0], map_from_known.rotation[:, 1]
-    row = -GAIN * np.concatenate([right / DEPTH, down])
+    innovation = angle - expected_angle(pose, map_from_known, axis)
+    row = _row(map_from_known.rotation, axis)
     noise = deviation**2 + (RELATIVE * angle) ** 2
     noise += 0.0 if others is None else float(row @ others @ row)
     variance = float(row @ covariance @ row) + noise

@@ -148,6 +148,26 @@ def test_stretches_that_say_nothing_of_each_other_are_straight(poses):
     assert np.isfinite(point.pose.translation).all() and np.isfinite(point.slope).all()
 
 
+def halfway(curve, row):
+    """Variances of a pose halfway between an image and the next one."""
+    rows = np.array([row, row + 1])
+    return np.diag(curve.between(rows, np.zeros(2), np.zeros(2), np.inf).bend)
+
+
+def test_a_pose_on_an_uneven_road_is_as_unsure_as_the_images_are_uneven():
+    rng, places = np.random.default_rng(5), np.arange(200.0)
+    level = track(places, 0 * places, 0 * places)
+    heights, tilts = 0.02 * rng.normal(size=200), 0.01 * rng.normal(size=(200, 2))
+    rough = level.copy()
+    rough[:, 2] = heights
+    rough[:, 3:] = Rotation.from_euler("xy", tilts).as_quat()
+    assert halfway(Curve(level), 100)[2:5] == pytest.approx(0.0, abs=1e-12)
+    variances = np.mean([halfway(Curve(rough), row) for row in range(20, 180, 10)], axis=0)
+    # An image and the mean of two neighbours differ by 3/2 of the variance of each.
+    assert variances[2] == pytest.approx(1.5 * 0.02**2 / 4, rel=0.3)
+    assert variances[3:5] == pytest.approx(1.5 * 0.01**2 / 4, rel=0.3)
+
+
 def test_an_image_without_neighbours_is_its_own_pose():
     poses = track([3.0], [1.0], [0.5])
     curve = Curve(poses)

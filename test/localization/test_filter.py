@@ -116,6 +116,44 @@ def test_odometry_that_drives_where_the_map_has_no_image_leads_off_the_map():
     assert estimator.belief().on_map < 0.5 * before
 
 
+def passed(estimator, first, images, strength):
+    """Belief after images of one row a second from `first` on; those beyond the last row say
+    nothing."""
+    for row in range(first, first + images):
+        estimator.predict(None, 1.0)
+        if row < len(estimator):
+            observe(estimator, [row], strength)
+        else:
+            see(estimator, np.arange(len(estimator)), np.zeros(len(estimator)), 0.0)
+    return estimator.belief()
+
+
+def test_a_vehicle_that_keeps_its_speed_leaves_a_map_at_its_end():
+    inside = passed(SequenceFilter(line(60)), 10, 15, 8.0)
+    last = passed(SequenceFilter(line(60)), 45, 15, 8.0)
+    beyond = passed(SequenceFilter(line(60)), 45, 17, 8.0)
+    assert min(inside.probability, last.probability) > 0.9 and beyond.probability < 0.5
+
+
+def test_a_map_does_not_end_where_another_drive_goes_on():
+    two = np.concatenate([line(60), line(60, offset=300.0), line(60)])
+    two[-60:, 0] += 60.0  # goes on where the first ends
+    assert np.flatnonzero(SequenceFilter(two)._ends).tolist() == [119, 179]
+
+
+def test_a_place_that_images_go_on_to_resemble_grows_no_surer(road):
+    ratios, place = np.zeros(300), np.zeros(300, bool)
+    ratios[100], place[92:109] = 3.0, True
+    first = [road.update(np.arange(300), ratios, 0.0, place, 1.0), road.belief().on_map][1]
+    for _ in range(20):
+        road.update(np.arange(300), ratios, 0.0, place, 1.0, fresh=0.0)
+    again = road.belief().on_map
+    assert again <= first + 1e-9
+    for _ in range(20):
+        road.update(np.arange(300), ratios, 0.0, place, 1.0)
+    assert road.belief().on_map > again
+
+
 def test_a_standing_vehicle_grows_no_surer_by_seeing_the_same_again(road):
     road.predict(forward(0.0), 0.2)
     observe(road, [100, 200])

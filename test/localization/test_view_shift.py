@@ -16,6 +16,7 @@ from disam_ros.localization.view_shift import (
     GAIN,
     LARGEST_SCALE,
     LEAST_SCALE,
+    UPRIGHT,
     ErrorScale,
     expected_angle,
     view_angle,
@@ -116,6 +117,17 @@ def test_a_measured_turn_corrects_the_yaw_and_makes_it_surer():
     result, _ = with_view_angle(PoseWithCovariance(HERE, stiff), HERE, angle, np.radians(0.2))
     assert np.degrees(np.abs(offset(truth, result.pose)[3:])).max() < 0.2
     assert is_covariance(result.covariance) and result.covariance[5, 5] < stiff[5, 5] / 10
+
+
+def test_a_view_that_moves_down_corrects_the_pitch():
+    up = HERE @ Transform.from_xyz_rpy([0.0, 0.0, 0.0, np.radians(2.0), 0.0, 0.0])
+    assert view_angle(0.05, WIDEST, LENS, LENS, UPRIGHT) > 0.0
+    angle = expected_angle(up, HERE, UPRIGHT)
+    assert angle > 0.0 and expected_angle(moved_right(1.0), HERE, UPRIGHT) == pytest.approx(0.0)
+    stiff = np.diag([0.1, 0.1, 1e-6, *np.radians([2.0] * 3)]) ** 2
+    pose = PoseWithCovariance(HERE, stiff)
+    result, _ = with_view_angle(pose, HERE, angle, np.radians(0.1), axis=UPRIGHT)
+    assert np.degrees(np.abs(offset(up, result.pose)[3:])).max() < 0.1
 
 
 def test_where_the_heading_is_sure_the_angle_is_an_offset_to_the_side():

@@ -39,7 +39,7 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.verification import Verifier
-from disam_ros.localization.view_shift import RELATIVE, expected_angle
+from disam_ros.localization.view_shift import AXES, RELATIVE, expected_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.uncertainty import offset
@@ -82,8 +82,9 @@ class _Error:
     offset: NDArray[np.float64]  # its error [6]
     spread: NDArray[np.float64]  # [6, 6] (answer.py)
     steps: NDArray[np.float64]  # [6, 6] (answer.py)
-    angle: float  # between its view and that of its map image [rad]; nan where unknown
-    angle_error: float  # of that angle [rad]
+    # Between its view and that of its map image, sideways and upright [2] [rad]; nan where unknown.
+    angles: NDArray[np.float64]
+    angle_errors: NDArray[np.float64]  # of these [2] [rad]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,9 @@ def calibrate(
     maps = [localizer, *_thinned(localizer)]
     scores, leads = _all_scores(maps, drives, config, show_progress)
     high = highest_ratio(len(scores) // len(maps))
-    start = replace(DEFAULT, low=LOW, high=high, shift=math.inf)  # errors without the angles' help
+    start = replace(
+        DEFAULT, low=LOW, high=high, shift=math.inf, upright=math.inf
+    )  # errors without the angles' help
     start = _with_leads(start, leads)
     calibration = _with_ratio(start, scores)
     names = sorted({item.domain for item in scores})
@@ -187,16 +190,19 @@ def _with_errors(
     spreads = np.stack([item.spread for item in errors])
     steps = np.stack([item.steps for item in errors])
     fitted = fit_errors(offsets, spreads, steps, accuracy)
-    return replace(calibration, **fitted, shift=_angle_error(errors))
+    shift, upright = (_angle_error(errors, axis) for axis in AXES)
+    return replace(calibration, **fitted, shift=shift, upright=upright)
 
 
-def _angle_error(errors: Sequence[_Error]) -> float:
+def _angle_error(errors: Sequence[_Error], axis: int) -> float:
     """Standard deviation of the angles between views [deg], beside the part in proportion to
     them."""
-    measured = [error for error in errors if math.isfinite(error.angle)]
-    if not measured:
-        return DEFAULT.shift
-    squares = [error.angle_error**2 - (RELATIVE * error.angle) ** 2 for error in measured]
+    angles = np.array([error.angles[axis] for error in errors])
+    measured = np.isfinite(angles)
+    if not measured.any():
+        return (DEFAULT.shift, DEFAULT.upright)[axis]
+    angle_errors = np.array([error.angle_errors[axis] for error in errors])[measured]
+    squares = np.square(angle_errors) - np.square(RELATIVE * angles[measured])
     return max(LEAST_ANGLE, math.degrees(math.sqrt(max(0.0, float(np.mean(squares))))))
 
 
@@ -298,11 +304,11 @@ def _all_errors(
             correct = answer.known and np.linalg.norm(error[:3]) <= CORRECT_M
             mapped = answer.record.map_from_camera
             if correct and answer.spread is not None and answer.steps is not None and mapped:
-                measured = localizer.view_angle(query, answer.record.id)
-                angle = math.nan if measured is None else measured
-                expected = expected_angle(map_from_camera, mapped)
+                measured = [localizer.view_angle(query, answer.record.id, axis) for axis in AXES]
+                angles = np.array([math.nan if a is None else a for a in measured])
+                expected = [expected_angle(map_from_camera, mapped, axis) for axis in AXES]
                 name, spread, steps = query.domain.name, answer.spread, answer.steps
-                errors.append(_Error(name, error, spread, steps, angle, angle - expected))
+                errors.append(_Error(name, error, spread, steps, angles, angles - expected))
                 verified += [] if verifier is None else _verified(verifier, query, answer, truth)
     return errors, verified
 

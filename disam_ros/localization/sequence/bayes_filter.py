@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.answer import Belief
-from disam_ros.localization.curve import METRES_PER_RADIAN, Curve
+from disam_ros.localization.curve import METRES_PER_RADIAN
 from disam_ros.localization.sequence.speed import Speeds
 from disam_ros.localization.sequence.transitions import TRACKED, Transitions, displacement
 
@@ -45,8 +45,9 @@ class FilterModel:
     probability per step of being anywhere, of leaving the map, of coming back. off_map: prior
     probability of being off the map. alike: share of the images off the map that resemble the place
     that the belief follows rather than any. against: log odds that one image counts against the map
-    at most, once a place is followed. radius: images within it show one place [m], at least
-    PLACE_STEPS local spacings.
+    at most, once a place is followed. persists: log odds up to which an image that resembles the
+    same place as the last ones says nothing for the map. radius: images within it show one place
+    [m], at least PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
@@ -57,6 +58,7 @@ class FilterModel:
     off_map: float = 0.5
     alike: float = 0.35
     against: float = 2.0
+    persists: float = 2.5
     radius: float = 5.0
 
 
@@ -83,7 +85,6 @@ class SequenceFilter(Transitions):
     ) -> None:
         super().__init__(poses, shares)
         self._model = model or FilterModel()
-        self._curve = Curve(poses, len(shares))
         self.reset()
 
     def reset(self) -> None:
@@ -157,15 +158,20 @@ class SequenceFilter(Transitions):
         if base_from_next is None:
             seconds = max(0.0, seconds)
             targets, weights = self._reachable(rows, motion.max_speed * seconds, seconds)
-            ahead, spacing = self._ahead(rows, targets), self._between(rows, targets)
+            ahead = self._ahead(rows, targets)
+            beyond, outside = self._beyond(rows, motion.max_speed * seconds)
+            nowhere = np.full(beyond.shape, len(self))
+            targets, weights = np.hstack([targets, nowhere]), np.hstack([weights, outside])
+            ahead, spacing = np.hstack([ahead, beyond]), self._between(rows, targets)
             weights = self._speeds.weights(rows, weights, ahead, spacing, seconds)
         else:
             targets, weights = self._moved(rows, base_from_next, motion.odometry_noise)
         totals = weights.sum(1)
         arrives = totals > 0
         moved = weights[arrives] * (shares[arrives] / totals[arrives])[:, None]
-        belief = np.bincount(targets[arrives].ravel(), moved.ravel(), len(self) + 1)[:-1]
-        left = float(shares[~arrives].sum())  # moved to where the map has no image
+        arrived = np.bincount(targets[arrives].ravel(), moved.ravel(), len(self) + 1)
+        belief, left = arrived[:-1], float(arrived[-1])  # to where the map has no image
+        left += float(shares[~arrives].sum())
         if base_from_next is None:
             self._speeds.move(rows[arrives], targets[arrives], moved, ahead[arrives], seconds)
         else:
@@ -182,6 +188,7 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
         doubt: float = 0.0,
         unseen: NDArray[np.bool_] | None = None,
+        fresh: float = 1.0,
     ) -> None:
         """Measurement update by an image.
 
@@ -189,11 +196,15 @@ class SequenceFilter(Transitions):
         of all others. place: images of the best place [k]; log_odds: that it is the right one
         (evidence.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
         probability that it says nothing. unseen: images of which it says nothing [N]; None: none.
+        fresh: share of the best place that earlier images have not spoken for, 0…1: what lies off
+        the map and resembles a place goes on resembling it.
         """
         first, self.is_uniform = self.is_uniform, False
         factors = self._factors(rows, ratios, floor, unseen)
         alike, least = (0.0, -np.inf) if first else (self._model.alike, -self._model.against)
         off = self._weigh(factors, place, max(log_odds, least), alike)
+        again = self._followed(factors) * float(np.exp(min(0.0, self._model.persists - log_odds)))
+        off += (1.0 - fresh) * max(0.0, again - off)
         exponent = new * (1.0 if first else self._model.evidence)
         others, special = factors, np.concatenate([rows, place])  # no power of all N numbers
         factors = np.full(len(self), np.exp(floor) ** exponent)

@@ -47,6 +47,7 @@ class VehicleCamera:
     late: float = 0.0  # time by which another camera's image was newer [s]
     support: float = 1.0  # likelihood ratio of the last image at a sure place; 1 where none is sure
     doubt: float = 0.0  # probability that the camera sees nothing of the map
+    spoken: NDArray[np.float64] | None = None  # position that its images have spoken for [3] [m]
 
     def __post_init__(self) -> None:
         self.moved_to(self.rows)
@@ -79,6 +80,21 @@ class VehicleCamera:
         share = (1.0 - cosine) / max(self.dissimilarity, 1e-6)
         return float(np.clip(share, 0.0, 1.0))
 
+    def fresh(self, position: NDArray[np.float64], spacing: float) -> float:
+        """Share of a place that the last images have not spoken for, 0…1.
+
+        position: of the map image that is the place [3] [m]; spacing: of the map [m]. The position
+        that was spoken for follows by this share.
+        """
+        before, self.spoken = self.spoken, position
+        if before is None:
+            return 1.0
+        step = position - before
+        share = float(np.linalg.norm(step)) / max(REFERENCE, spacing)
+        share = min(1.0, share)
+        self.spoken = before + share * step
+        return share
+
     def states_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """States that show map images, int64 [n]; NONE for an image that is of no place."""
         inside = rows < len(self._states)
@@ -104,7 +120,8 @@ class Track:
         self.odometry: Reading | None = None  # there, of the base that the mapping vehicle has
         # Mounts of the first camera on the vehicle and on the mapping vehicle.
         self.mounts: tuple[Transform, Transform] | None = None
-        self.errors = ErrorScale()  # of the errors that the view angles of the drive show
+        # Of the errors that the view angles of the drive show, sideways and upright.
+        self.errors = ErrorScale(), ErrorScale()
         # Beliefs refined by the last images of cameras, since the last evidence.
         self.beliefs: dict[tuple[int, ...], Belief] = {}
         self._filter: SequenceFilter | None = None
@@ -237,9 +254,9 @@ class Track:
     def start_over(self) -> None:
         """Forgets the drive."""
         self.filter.reset()
-        self.errors = ErrorScale()
+        self.errors = ErrorScale(), ErrorScale()
         for camera in self.cameras.values():
-            camera.coarse = camera.since = None
+            camera.coarse = camera.since = camera.spoken = None
             camera.support, camera.doubt = 1.0, 0.0
 
 

@@ -182,13 +182,15 @@ class Tracker:
                 states, ratios, floor, camera.information, camera.unseen
             )
             doubt = track.doubt_of(camera, self._model)
-        place, log_odds = self._evidence(camera, query, rows)
-        track.filter.update(states, ratios, floor, place, log_odds, new, doubt, camera.unseen)
+        place, log_odds, fresh = self._evidence(camera, query, rows)
+        unseen = camera.unseen
+        track.filter.update(states, ratios, floor, place, log_odds, new, doubt, unseen, fresh)
 
     def _evidence(
         self, camera: VehicleCamera, query: Query, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], float]:
-        """States of the best place [k], and the log odds that it is the right one."""
+    ) -> tuple[NDArray[np.int64], float, float]:
+        """States of the best place [k], the log odds that it is the right one, and the share of it
+        that the images before have not spoken for."""
         positions, reach = self._localizer.map.poses[:, :3], self._localizer.reach
         scores = self._localizer.fine_scores(query, rows).astype(np.float64)
         order = np.argsort(-scores)
@@ -198,7 +200,8 @@ class Tracker:
         near = np.flatnonzero(np.abs(positions[:, 0] - best[0]) < reach)  # nearly all are not
         away = positions[near] - best
         states = camera.states_of(near[np.einsum("nd,nd->n", away, away) < reach**2])
-        return states[states != NONE], log_odds
+        fresh = camera.fresh(best, self._localizer.spacing)
+        return states[states != NONE], log_odds, fresh
 
     def _scores(self, step: Step) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """z-scores of the candidates and of the plausible map images: rows of the map, fine and
@@ -234,17 +237,18 @@ class Tracker:
         row, mapping_mount, vehicle_mount = track.image_at(belief.row, query.camera)
         if now_from_then is not None:
             belief = replace(belief, map_from_base=belief.map_from_base @ now_from_then)
-        scale, inliers = track.errors.value, 0
+        scales, inliers = (track.errors[0].value, track.errors[1].value), 0
         if trusted and camera.rows[belief.row] != NONE:
-            pose, inliers, innovation = self._localizer.refine(
-                query, belief, row, mapping_mount, self._calibration, verified, scale
+            pose, inliers, innovations = self._localizer.refine(
+                query, belief, row, mapping_mount, self._calibration, verified, scales
             )
-            if belief.probability >= LIKELY and np.isfinite(innovation):
-                track.errors.add(innovation, camera.information)
+            for errors, innovation in zip(track.errors, innovations, strict=True):
+                if belief.probability >= LIKELY and np.isfinite(innovation):
+                    errors.add(innovation, camera.information)
         else:
-            errors = self._calibration.of(query.domain.name)
-            covariance = belief.bend + errors.across(belief.steps, scale)
-            covariance += belief.covariance + errors.progress(belief.steps)
+            calibration = self._calibration.of(query.domain.name)
+            covariance = belief.bend + calibration.across(belief.steps, scales)
+            covariance += belief.covariance + calibration.progress(belief.steps)
             pose = PoseWithCovariance(belief.map_from_base, covariance)
         pose = _of_vehicle(pose, mapping_mount, vehicle_mount)
         answer = self._localizer.answer(query, step.candidates, belief, row, pose, config)

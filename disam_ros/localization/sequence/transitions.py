@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.curve import METRES_PER_RADIAN
+from disam_ros.localization.curve import METRES_PER_RADIAN, Curve
 from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
 
 TRACKED = 128  # likeliest states that are predicted one by one; the others' share spreads
@@ -20,6 +20,8 @@ REACH = 4.0  # gate of the successors, standard deviations of the motion
 MIN_DEVIATION = 0.3  # least standard deviation of the motion model [m]
 TURN_RATE = 1.0  # fastest turn of a vehicle, where there is no odometry [rad/s]
 TURNED_ALIKE = np.radians(45.0)  # largest difference in heading of images of one place
+BEYOND = 64  # stretches of road beyond an end of the map that a motion is followed on, at most
+NEXT = 0.9  # least distance of all images from where the next one would be, at an end, in spacings
 MIN_CELL = 0.1  # least stretch of road that an image stands for, as of a vehicle at rest [m]
 
 
@@ -41,6 +43,8 @@ class Transitions:
         cells *= np.repeat(shares, len(poses) // copies)
         self._cells: NDArray[np.float64] = cells / cells.sum()
         self._tree = cKDTree(embedding(self._positions, self._matrices))
+        self._curve = Curve(poses, copies)
+        self._ends = self._map_ends()
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -53,6 +57,21 @@ class Transitions:
         gaps, targets = self._query(points, 1, np.inf)
         near = gaps[:, 0] <= np.maximum(self._longest[rows], MIN_CELL)
         return np.where(near, targets[:, 0], -1)
+
+    def _map_ends(self) -> NDArray[np.bool_]:
+        """Whether the map ends ahead of each image [N]: it is the last of its drive that way, and
+        no image of another drive follows."""
+        following, before = self._curve.next, self._curve.before
+        last = np.flatnonzero((following < 0) != (before < 0))
+        last_but_one = np.maximum(following[last], before[last])
+        ahead = self._matrices[last, :, 0]
+        step = np.einsum("nd,nd->n", ahead, self._positions[last] - self._positions[last_but_one])
+        last, ahead = last[step > 0.0], ahead[step > 0.0]
+        reach = np.maximum(self._longest[last], MIN_CELL)
+        points = embedding(self._positions[last] + reach[:, None] * ahead, self._matrices[last])
+        ends = np.zeros(len(self), bool)
+        ends[last] = self._query(points, 1, np.inf)[0][:, 0] >= NEXT * reach
+        return ends
 
     def _moved(
         self, rows: NDArray[np.int64], motion: Transform, noise: float
@@ -83,14 +102,25 @@ class Transitions:
         gaps, targets = self._query(
             self._tree.data[rows], count, metres + self._longest.max() + 1e-3
         )
-        width = np.maximum(self._between(rows, targets), MIN_CELL)
-        reach = np.maximum(metres, 1e-3 * width)
-        shares = _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
+        shares = _shares(gaps, self._between(rows, targets), metres)
         ahead = np.append(self._matrices[:, :, 0], np.zeros((1, 3)), axis=0)
         cosines = np.einsum("nd,nkd->nk", ahead[rows], ahead[targets])
         turns = np.cos(min(np.pi, TURNED_ALIKE + TURN_RATE * seconds))
         possible = np.isfinite(gaps) & (cosines >= turns - 1e-9)
         return targets, np.where(possible, shares, 0.0) * self._cells_of(targets)
+
+    def _beyond(
+        self, rows: NDArray[np.int64], metres: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far stretches beyond an end of the map lie ahead of each image [n, k] [m], and their
+        weights as of `_reachable`: the road goes on there with the spacing of the map."""
+        count = 0
+        if self._ends[rows].any():
+            count = int(min(BEYOND, metres / max(self._longest[rows].min(), MIN_CELL) + 2.0))
+        spacing = self._longest[rows][:, None]
+        ahead = spacing * np.arange(1, count + 1)
+        weights = _shares(ahead, spacing, metres) * self._cells[rows][:, None]
+        return ahead, weights * self._ends[rows][:, None]
 
     def _ahead(self, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """How far the images near each lie ahead of it, [n, k] [m]."""
@@ -114,7 +144,8 @@ class Transitions:
         self, points: NDArray[np.float64], count: int, reach: float
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         gaps, targets = self._tree.query(points, min(count, len(self)), distance_upper_bound=reach)
-        return gaps.reshape(len(points), -1), targets.reshape(len(points), -1)
+        shape = len(points), min(count, len(self))
+        return gaps.reshape(shape), targets.reshape(shape)
 
 
 def embedding(
@@ -130,6 +161,18 @@ def displacement(motion: Transform) -> float:
     """Displacement of a motion [m], of which its turn is part."""
     turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
     return float(np.linalg.norm(motion.translation) + turn)
+
+
+def _shares(
+    gaps: NDArray[np.float64], spacing: NDArray[np.float64], metres: float
+) -> NDArray[np.float64]:
+    """Shares of the motions of at most `metres` that lead from one stretch of road to another.
+
+    gaps: from middle to middle [m]; spacing: length of both [m].
+    """
+    width = np.maximum(spacing, MIN_CELL)
+    reach = np.maximum(metres, 1e-3 * width)
+    return _triangular((gaps + reach) / width) - _triangular((gaps - reach) / width)
 
 
 def _triangular(x: NDArray[np.float64]) -> NDArray[np.float64]:
