@@ -97,7 +97,7 @@ def through_pipeline(map_dir: Path) -> list[dict[str, int]]:
     """Figures of images through the pipeline."""
     pipeline = Pipeline.open(map_dir, MODEL, LocalizerConfig(device="cpu"))
     camera, way = (
-        pipeline.localizer.only_camera(),
+        pipeline.localizer.map.main_camera(),
         Way(("/pipeline.py", "process"), ("/pipeline.py", "process")),
     )
     drive, rows = read_drive(DATA / CONDITION), []

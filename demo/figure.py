@@ -54,7 +54,7 @@ def _draw_examples(
     for row, index in enumerate(chosen):
         frame = condition.frames[index]
         query = images[frame.answer.record.id].load()
-        shot = Shot(Frame(query, localizer.only_camera(), domain=name))
+        shot = Shot(Frame(query, localizer.map.main_camera(), domain=name))
         (localized,) = Pipeline(localizer, alone).process([shot])
         answer, described = localized.answer, localized.query
         assert described is not None  # it has an answer

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
     from disam_ros.config import LocalizerConfig, MapBuilderConfig
     from disam_ros.errors import DisamError
-    from disam_ros.localization.answer import Answer
     from disam_ros.localization.pipeline import Localized, Pipeline, Shot
-    from disam_ros.localization.query import Frame
+    from disam_ros.localization.query import Answer, Frame
     from disam_ros.mapping.place_map import PlaceMap
     from disam_ros.models.model import Model, load_model, save_model
 

@@ -33,7 +33,7 @@ def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 36
 
 @dataclass
 class DescriptorConfig:
-    """Descriptors of a map (models/descriptor.py). Part of a map's identity."""
+    """Descriptors of a map (models/similarity.py). Part of a map's identity."""
 
     retrieval: str = setting(
         "tolerant",

@@ -13,7 +13,7 @@ config = LocalizerConfig()
 config.sequence.enabled = False
 config.domain.weather = "clear"  # what is known of the conditions; empty: nothing
 pipeline = Pipeline.open(map_dir, find_model(*rest or ["outdoor"]), config)
-camera = pipeline.localizer.only_camera()
+camera = pipeline.localizer.map.main_camera()
 
 print("file,known,probability,x,y")
 for file in sorted(Path(folder).glob("*.jpg")):

@@ -12,7 +12,7 @@ config = LocalizerConfig()
 config.sequence.enabled = False  # this image alone
 pipeline = Pipeline.open(map_dir, find_model(*rest or ["outdoor"]), config)
 
-camera = pipeline.localizer.only_camera()  # its name in the map
+camera = pipeline.localizer.map.main_camera()  # its name in the map
 (result,) = pipeline.process([Shot(Frame(read(image_file), camera))])
 answer = result.answer  # raises what is wrong with the image, such as BlindError
 

@@ -23,8 +23,7 @@ from disam_ros.config import DescriptorConfig
 from disam_ros.device import CPU
 from disam_ros.mapping.compression import learn_projection
 from disam_ros.models.added_files import add_projection
-from disam_ros.models.backend import select_backend
-from disam_ros.models.descriptor import describe
+from disam_ros.models.backend import describe, select_backend
 from disam_ros.models.model import Model, load_model
 from training.command import exit_status
 from training.data.image_store import ImageStore, random_view

@@ -105,7 +105,7 @@ def crops(scratch: Path) -> dict[str, Any]:
     model = load_model(MODEL)
     domain = domain_of(model, "day")
     localizer = localizer_of(chosen, scratch / "kitti", domain)
-    name = localizer.only_camera()
+    name = localizer.map.main_camera()
     mapped = localizer.map.header.cameras[name]
     queries = [frames[k] for k in LOOP]
     rows = {}
@@ -169,7 +169,7 @@ def compared(
     localizer: Localizer, items: Sequence[PosedImage], lens: Camera, domain: str
 ) -> dict[str, float]:
     """Queries; shares of right first answers with the warp and without."""
-    camera, right = localizer.only_camera(), np.zeros((len(items), 2), bool)
+    camera, right = localizer.map.main_camera(), np.zeros((len(items), 2), bool)
     for k, item in enumerate(items):
         image, true = item.load(), truth_of(item.record)
         for column, query_lens in enumerate((lens, None)):

@@ -66,7 +66,7 @@ def _recalls(localizer: Localizer, files: list[Path]) -> dict[str, float]:
 
     everything = np.arange(len(localizer.map))
     for place, file in enumerate(files):
-        query = describe(localizer, Frame(image.read(file), localizer.only_camera()))
+        query = describe(localizer, Frame(image.read(file), localizer.map.main_camera()))
         middle = len(query.shifted) // 2
         alone = replace(query, shifted=query.shifted[middle : middle + 1])
         for kind, searched in (("one", alone), ("shifted", query)):

@@ -20,10 +20,9 @@ from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import BlindError
 from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Shot
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
@@ -107,7 +106,7 @@ def localized(
     localizer: Localizer, items: Iterable[PosedImage], domain: str | None = None
 ) -> Iterator[Answer | None]:
     """Answers to single images; None: nothing is visible. domain: None: the chooser's."""
-    pipeline, camera = single_pipeline(localizer), localizer.only_camera()
+    pipeline, camera = single_pipeline(localizer), localizer.map.main_camera()
     for item in items:
         (result,) = pipeline.process([Shot(frame_of(item, camera, domain))])
         yield None if isinstance(result.outcome, BlindError) else result.answer
@@ -115,7 +114,7 @@ def localized(
 
 def queries(localizer: Localizer, items: Iterable[PosedImage]) -> Iterator[Query]:
     """Descriptors of the images, to be tracked more than once."""
-    camera = localizer.only_camera()
+    camera = localizer.map.main_camera()
     for item in items:
         yield describe(localizer, frame_of(item, camera))
 

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from benchmark.accuracy.light_glue import LearnedMatcher
 from benchmark.truth import truth_of
 from disam_ros import image
 from disam_ros.camera import Camera
@@ -40,12 +41,11 @@ from disam_ros.errors import DatasetError
 from disam_ros.features.inlier_evidence import MIN_REPETITION, fit_errors, fit_ratio
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features
-from disam_ros.features.matching import LearnedMatcher, NearestNeighbours
+from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import TwoView, compare
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, offset
 from disam_ros.mapping.keypoints import KeypointHeader, fill_depths, keypoints_of
 from disam_ros.mapping.repetition import APART, QUANTILE, SIMILAR
-from disam_ros.uncertainty import offset
 from season_town import DriveConfig, RenderedDrive
 
 COUNTS = (512, 1024, 2048)  # keypoints of an image

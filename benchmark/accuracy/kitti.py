@@ -31,14 +31,13 @@ from disam_ros.datasets.formats.kitti_odometry import KittiOdometry
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.evaluation.confidence import consistency
-from disam_ros.geometry import Transform, distance, interpolate
-from disam_ros.localization.curve import Curve
+from disam_ros.geometry import Transform, distance, interpolate, offset
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
+from disam_ros.localization.pose import Curve
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
-from disam_ros.uncertainty import offset
 
 DATA = Path("data/kitti")
 MODEL = SHIPPED / "outdoor"
@@ -128,7 +127,7 @@ def figures(
     ones over its expectation. Of single images also those of the FIRST candidate's pose."""
     config = replace(localizer.config, verify=VerifyConfig(when or "never"))
     config = replace(config, sequence=SequenceConfig(enabled=when is not None))
-    pipeline, camera = Pipeline(localizer, config), localizer.only_camera()
+    pipeline, camera = Pipeline(localizer, config), localizer.map.main_camera()
     lens = localizer.map.header.cameras[camera]
     truth = bases((item.record for item in queries), lens)
     stamps = np.array([item.record.stamp_ns for item in queries])

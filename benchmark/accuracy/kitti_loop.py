@@ -48,7 +48,7 @@ def loop_figures(
 
     images: of the whole drive; odometry: odom_from_base of each.
     """
-    camera = localizer.only_camera()
+    camera = localizer.map.main_camera()
     lens = localizer.map.header.cameras[camera]
     measured, none = (_Run(LoopCloser(LoopClosureConfig()), []) for _ in range(2))
     for item, pose in zip(images, odometry, strict=True):

@@ -8,7 +8,7 @@
 * Gardens Point, the first 50 images by day as the map, the whole walk by night.
 * The demo's town, half of it mapped.
 
-The constants of the evidence of one image (localization/evidence.py) and of the sequence filter
+The constants of the evidence of one image (localization/candidates.py) and of the sequence filter
 were chosen on the first two; the others are checks. Nothing that ships learns its weights from any.
 """
 
@@ -92,7 +92,7 @@ def localized(
     localizer: Localizer, items: Sequence[PosedImage], odometry: OdometryTrack | None = None
 ) -> Outcomes:
     """Localizes images of a drive in order."""
-    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    pipeline, camera = Pipeline(localizer), localizer.map.main_camera()
     accepted, errors = [], []
     for item in items:
         frame = frame_of(item, camera)

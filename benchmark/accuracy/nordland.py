@@ -32,8 +32,8 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import Answer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
 

@@ -24,9 +24,8 @@ from demo.drives import MODEL
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Answer, Candidates
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Candidates, Frame, Query
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map

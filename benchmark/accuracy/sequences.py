@@ -88,7 +88,7 @@ def figures(localizer: Localizer, ride: Ride, mode: str) -> dict[str, float]:
     """Shares in 0…1, median error [m], NEES over its expectation."""
     alone = mode == ALONE
     pipeline = single_pipeline(localizer) if alone else Pipeline(localizer)
-    camera = localizer.only_camera()
+    camera = localizer.map.main_camera()
     errors, sure, poses = [], [], []
     for item, truth in zip(ride.items, ride.truth, strict=True):
         frame = frame_of(item, camera, ride.domain)

@@ -34,7 +34,7 @@ from disam_ros.models.model import load_model
 from disam_ros.models.network_config import PRESETS
 from disam_ros.models.networks import build_encoder
 from disam_ros.models.onnx_backend import INPUT, open_session
-from disam_ros.models.onnx_runtime.session import has_runtime
+from disam_ros.models.onnx_runtime import has_runtime
 
 Run = Callable[[], Sequence[Tensor]]
 Times = list[tuple[float, float]]  # seconds by the clock and of CPU time

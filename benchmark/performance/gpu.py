@@ -29,12 +29,11 @@ from benchmark.single_images import single_pipeline
 from demo.drives import MODEL
 from disam_ros.config import DescriptorConfig, LocalizerConfig
 from disam_ros.device import CPU, has_cuda_driver
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Shot
-from disam_ros.localization.query import Frame
+from disam_ros.localization.query import Answer, Frame
 from disam_ros.models.backend import Backend, TorchBackend
-from disam_ros.models.cuda.backend import CudaBackend
+from disam_ros.models.cuda import CudaBackend
 from disam_ros.models.model import load_model
 
 SMALL = DescriptorConfig(coarse_grid=3, fine_grid=1)  # 112 bytes of fine descriptors, not 21 504

@@ -25,8 +25,7 @@ from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.device import CPU, threads
 from disam_ros.mapping.builder import build_map
-from disam_ros.models.backend import Backend, select_backend
-from disam_ros.models.descriptor import describe
+from disam_ros.models.backend import Backend, describe, select_backend
 from disam_ros.models.model import Model, load_model
 
 IMAGES = 240

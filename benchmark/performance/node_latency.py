@@ -94,7 +94,7 @@ def node_figures(
 def loop_ms(map_dir: Path, size: tuple[int, int] = CASES[0][:2]) -> float:
     """Median milliseconds from an image of that size (width, height) to its pose, without ROS."""
     localizer = Localizer.open(map_dir, MODEL, LocalizerNodeConfig().localizer)
-    pipeline, camera = Pipeline(localizer), localizer.only_camera()
+    pipeline, camera = Pipeline(localizer), localizer.map.main_camera()
     reference, times = Dataset(DATA / "reference"), []
     for index, record in enumerate(reference.records[:FRAMES]):
         picture = np.asarray(cv2.resize(image.read(reference.path(record)), size), np.uint8)

@@ -19,8 +19,8 @@ from disam_ros import image
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.image import to_tensor
-from disam_ros.models.descriptor import coarse_descriptor
 from disam_ros.models.model import Model, load_model
+from disam_ros.models.similarity import coarse_descriptor
 
 EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)  # features as they are
 NORDLAND = Path("data/nordland_64x32.npz")

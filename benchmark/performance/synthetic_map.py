@@ -31,8 +31,8 @@ from disam_ros.mapping.builder import write_indices
 from disam_ros.mapping.compression import model_projection
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.writer import MapWriter
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model, load_model
+from disam_ros.models.similarity import descriptor_shapes
 
 ROUTE = 1000  # images of a route, at most
 AT_ONCE = 2**14  # images made at once

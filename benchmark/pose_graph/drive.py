@@ -80,7 +80,9 @@ def _encode(drive: Dataset) -> None:
     queries = [
         describe(
             localizer,
-            Frame(image.read(drive.path(record)), localizer.only_camera(), domain=record.domain),
+            Frame(
+                image.read(drive.path(record)), localizer.map.main_camera(), domain=record.domain
+            ),
         )
         for record in drive.records
     ]

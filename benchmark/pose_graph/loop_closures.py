@@ -12,13 +12,12 @@ from benchmark.pose_graph.drive import EncodedDrive
 from disam_ros.config import LoopClosureConfig
 from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform, offset
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.keyframe_depths import KeyframeDepths
 from disam_ros.slam.loop_closure import KEYFRAME_ANGLE, LoopCloser
 from disam_ros.slam.loop_closure_message import MAP, LoopClosure
 from disam_ros.slam.loop_verification import verify_loop
-from disam_ros.uncertainty import PoseWithCovariance, offset
 
 WRONG_SHARE = 0.3  # outliers injected, as a share of the detected loop closures
 WRONG_DISTANCE = 30.0  # metres at least between the places of an outlier

@@ -30,7 +30,7 @@ from benchmark.research.experiment import Experiment, Rows, keep, main, progress
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.config import DescriptorConfig, LocalizerConfig
 from disam_ros.files.writing import write_json
-from disam_ros.models.descriptor import coarse_descriptor, fine_descriptor
+from disam_ros.models.similarity import coarse_descriptor, fine_descriptor
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
 from training.engine.checkpoints import load_stage

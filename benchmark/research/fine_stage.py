@@ -29,7 +29,7 @@ from benchmark.networks import backbone, encoders_of, load_recipe, recipe_of
 from benchmark.research.experiment import Experiment, main, settings_of
 from benchmark.research.losses import RECIPE, WEIGHTS
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
-from disam_ros.models.descriptor import coarse_descriptor, shifted_descriptors
+from disam_ros.models.similarity import coarse_descriptor, shifted_descriptors
 from training.disam.config import TrainConfig
 from training.disam.matching import fine_similarities
 from training.engine.checkpoints import load_stage

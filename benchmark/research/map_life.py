@@ -97,7 +97,7 @@ class _Queries:
         for name, items in self._items.items():
             metres = []
             for item, pixels in zip(items, self._pixels[name], strict=True):
-                frame = Frame(pixels, localizer.only_camera(), domain=self.domains[name])
+                frame = Frame(pixels, localizer.map.main_camera(), domain=self.domains[name])
                 query = describe(localizer, frame)
                 shortlist = localizer.search(query, localizer.config)
                 rows = shortlist.rows[:1] if stage == "1" else shortlist.rows

@@ -14,11 +14,11 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource
 from disam_ros.evaluation import RECALL_DISTANCE, errors
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Localized, Pipeline, Shot
 from disam_ros.localization.prior import OFF_MAP, OVERRULED, PositionPrior
+from disam_ros.localization.query import Answer
 
 LOCAL_RADIUS = 50.0  # radius of the local search [m] (Xia et al., RA-L 2021)
 MIN_DEVIATION = 0.01  # standard deviation of a prior without noise [m]

@@ -7,6 +7,10 @@ Optical frames are x right, y down, z forward; pixel centres are at integers.
 from disam_ros.camera.camera import (
     Camera,
     cameras_from_json,
+    has_mount,
+    mount,
+    mount_difference,
+    same_mount,
     same_shape,
     uncalibrated,
 )
@@ -25,10 +29,18 @@ from disam_ros.camera.lenses import (
     FISHEYE,
     PINHOLE,
 )
-from disam_ros.camera.mounts import has_mount, mount, mount_difference, same_mount
-from disam_ros.camera.rig import ViewMatch, heading_of, matching_map_cameras, quarter_turn
-from disam_ros.camera.views import same_view, virtual_camera, warp_into
-from disam_ros.camera.warp import Warp, coverage, warp_between
+from disam_ros.camera.views import (
+    ViewMatch,
+    Warp,
+    coverage,
+    heading_of,
+    matching_map_cameras,
+    quarter_turn,
+    same_view,
+    virtual_camera,
+    warp_between,
+    warp_into,
+)
 
 __all__ = [
     "DISTORTIONS",

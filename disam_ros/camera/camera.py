@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera: lens model, intrinsics and extrinsics."""
+"""A camera: lens model, intrinsics, and extrinsics, its mount on a vehicle."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from disam_ros.camera.lenses import (
     DISTORTIONS,
@@ -21,7 +23,7 @@ from disam_ros.camera.lenses import (
 )
 from disam_ros.errors import DisamError, GeometryError
 from disam_ros.files.checking import check_entries
-from disam_ros.geometry import Transform
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 
 FOCAL_LENGTHS = 0.01, 1000.0  # least and largest, relative to the larger side of the image
 LARGEST_SIDE = 32766  # of an image, which OpenCV can warp [px]
@@ -34,6 +36,9 @@ KINDS = {
     "base_from_camera": tuple[(float,) * 7],  # type: ignore[misc]
 }  # of the entries of a camera in JSON
 ASPECT_TOLERANCE = 0.02  # relative, between an image and its camera_info
+MOUNT_M, MOUNT_DEG = 2.0, 15.0  # largest difference of mounts on vehicles of one kind
+SAME_M, SAME_DEG = 0.01, 0.5  # largest difference of mounts of one camera
+UPRIGHT = 0.7  # largest vertical part of an optical axis that has a direction on the ground
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -231,3 +236,60 @@ def cameras_from_json(values: Any, where: str, error: type[DisamError]) -> dict[
         name: Camera.from_json(camera, f"{where}: camera '{name}'", error)
         for name, camera in values.items()
     }
+
+
+def mount_difference(camera: str, mount: Transform, mapped: Transform) -> str:
+    """Describe how base_from_camera differs from the map's; empty where it hardly does."""
+    metres, degrees = distance(mount, mapped)
+    if metres <= MOUNT_M and degrees <= MOUNT_DEG:
+        return ""
+    return (
+        f"camera '{camera}' sits {metres:.1f} m and {degrees:.0f}° from where the map's camera sat "
+        "on its vehicle, and is warped accordingly: if it is the same vehicle, correct its "
+        "extrinsics, or build the map again"
+    )
+
+
+def mount(cameras: Mapping[str, Camera], name: str) -> Transform:
+    """base_from_camera of a camera by name; identity where it is not listed."""
+    return cameras[name].base_from_camera if name in cameras else Transform.identity()
+
+
+def has_mount(camera: Camera) -> bool:
+    """Whether the rotation on the vehicle is known: optical axes never are a vehicle's axes."""
+    return not np.array_equal(camera.base_from_camera.quaternion, Transform.identity().quaternion)
+
+
+def same_mount(camera: Camera, other: Camera) -> bool:
+    """Whether two cameras are known to sit and look alike, as one camera with several lenses."""
+    if not (has_mount(camera) and has_mount(other)):
+        return False
+    metres, degrees = distance(camera.base_from_camera, other.base_from_camera)
+    return metres <= SAME_M and degrees <= SAME_DEG
+
+
+def levelled(camera: Camera) -> NDArray[np.float64]:
+    """A camera's rotation [3, 3] in the base frame without roll and pitch.
+
+    They are kept where it looks up or down, or has no mount.
+    """
+    rotation = camera.base_from_camera.rotation
+    x, y, up = rotation[:, 2]
+    if not has_mount(camera) or abs(up) > UPRIGHT:
+        return rotation
+    level: NDArray[np.float64] = _about_vertical(np.arctan2(y, x)) @ BODY_FROM_OPTICAL
+    return level
+
+
+def tilted_as(camera: Camera, other: Camera) -> NDArray[np.float64]:
+    """Rotation [3, 3] in the base frame with the roll and pitch of `other` and the camera's yaw."""
+    rotations = [item.base_from_camera.rotation for item in (camera, other)]
+    yaw, other_yaw = (np.arctan2(rotation[1, 2], rotation[0, 2]) for rotation in rotations)
+    tilted: NDArray[np.float64] = _about_vertical(yaw - other_yaw) @ rotations[1]
+    return tilted
+
+
+def _about_vertical(angle: float) -> NDArray[np.float64]:
+    """Rotation [3, 3] by an angle [rad] about the vehicle's vertical axis."""
+    matrix: NDArray[np.float64] = Rotation.from_euler("z", angle).as_matrix()
+    return matrix

@@ -57,7 +57,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _warn_of_misspelt(domain: str) -> None:
     """Warns of a domain without a rule that resembles one with a rule. Others are the user's."""
-    from disam_ros.domains.rules import load_rules
+    from disam_ros.domains.domain import load_rules
 
     rules = load_rules()
     if domain not in rules and (near := get_close_matches(domain, rules, 1, MISSPELT)):

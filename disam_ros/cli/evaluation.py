@@ -185,7 +185,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
 def _against(arguments: argparse.Namespace, ours: Results) -> Results:
     """Converts predictions to results of the evaluation's queries."""
     from disam_ros.evaluation.predictions.against import find_map, results_of
-    from disam_ros.evaluation.predictions.reading import read_predictions
+    from disam_ros.evaluation.predictions.files import read_predictions
     from disam_ros.mapping.place_map import PlaceMap
 
     predictions = read_predictions(arguments.against)

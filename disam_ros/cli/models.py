@@ -162,7 +162,7 @@ def export_command(arguments: argparse.Namespace) -> None:
 
 
 def _domains(arguments: argparse.Namespace) -> list[Domain]:
-    from disam_ros.domains.rules import domains_named, load_rules
+    from disam_ros.domains.domain import domains_named, load_rules
 
     return domains_named(arguments.domains.split(","), load_rules(arguments.rules or None))
 

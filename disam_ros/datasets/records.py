@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.files.checking import MAX_WHOLE
-from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import parsing, read_lines
+from disam_ros.files.reading import HeldFile, parsing, read_lines
 from disam_ros.files.writing import number_text
 from disam_ros.geometry import Transform
 

@@ -18,10 +18,10 @@ from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import output_file
 from disam_ros.files.writing import number_text
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import KNOWN, UNKNOWN, UNREADABLE, Answer
 
 ANSWER_POSE = tuple(f"map_from_camera_{name}" for name in POSE_COLUMNS)
 ANSWER_COLUMNS = (

@@ -15,7 +15,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
 from disam_ros.evaluation.results import Results
 from disam_ros.files.printable import printable
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 
 BLOCK = 10  # consecutive frames resampled together: neighbours in time are correlated
 DRAWS = 2000  # bootstrap samples

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import offset
+from disam_ros.geometry import Transform, offset
 
 # True pose, answer (map_from_base) and covariance [6, 6] about the map's axes.
 Estimate = tuple[Transform, Transform, NDArray[np.float64]]

@@ -20,8 +20,8 @@ from disam_ros.evaluation.answers import QueryResult, localize_all
 from disam_ros.evaluation.metrics import RANKS
 from disam_ros.files.printable import printable
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import MISSING, UNREADABLE
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import MISSING, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
 
 Answers = Callable[[ImageSource], Iterable[QueryResult]]

@@ -15,7 +15,7 @@ from disam_ros.evaluation.confidence import Estimate
 from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.metrics import Criteria
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 
 FEWEST = 10  # answers that may have an error in common
 CONSTANT_M, CONSTANT_DEG = 1.0, 10.0  # common errors that are named

@@ -23,7 +23,7 @@ from disam_ros.evaluation.drive import Drive
 from disam_ros.evaluation.frames import Counts, EvaluatedFrame, constant_errors, count, estimates
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria, Metrics, errors, score
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 
 OVERALL = "overall"

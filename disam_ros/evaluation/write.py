@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections import Counter
@@ -18,21 +19,23 @@ from disam_ros.datasets.sources import ImageSource
 from disam_ros.device import describe_device, processor_name, threads
 from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.drive import Drive
+from disam_ros.evaluation.frames import EvaluatedFrame
 from disam_ros.evaluation.judge import Evaluation, judge
 from disam_ros.evaluation.metrics import DEFAULTS, Criteria
-from disam_ros.evaluation.predictions.writing import write_pairs
+from disam_ros.evaluation.predictions.files import write_pairs
 from disam_ros.evaluation.report import choose, load, write_report
 from disam_ros.evaluation.results import write_results
 from disam_ros.evaluation.tables import tables
-from disam_ros.evaluation.trajectories import write_trajectories
 from disam_ros.files.outputs import EVALUATION, atomic_directory
 from disam_ros.files.printable import printable
-from disam_ros.localization.answer import MISSING, UNREADABLE
+from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import MISSING, UNREADABLE
 
 REPORT, RESULTS = "report.html", "results.json"
 ANSWERS, TRAJECTORIES, PREDICTIONS = "answers.csv", "trajectories", "predictions"
 WIDTH = 140  # characters of a table that is not shown on a terminal
+NS = 10**9
 
 
 def write_evaluation(
@@ -114,3 +117,31 @@ def wide_console() -> Console:
     """Returns the terminal; WIDTH characters where the output is a file or a pipe."""
     width = None if Console().is_terminal else WIDTH
     return Console(width=width, markup=False, emoji=False)
+
+
+def write_trajectories(directory: Path, evaluation: Evaluation) -> None:
+    """Writes NAME.txt, the answers, and NAME_truth.txt per condition and camera, map_from_base.
+
+    Rows are in time order; unanswered images and unknown true poses have no row.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, condition in evaluation.conditions.items():
+        cameras = dict.fromkeys(frame.answer.record.camera for frame in condition.frames)
+        for camera in cameras:
+            frames = [f for f in condition.frames if f.answer.record.camera == camera]
+            label = name if len(cameras) == 1 else f"{name}_{camera}"
+            stem = re.sub(r"[^\w.-]+", "_", label)
+            _write(directory / f"{stem}.txt", [(f, f.pose) for f in frames])
+            _write(directory / f"{stem}_truth.txt", [(f, f.truth) for f in frames])
+
+
+def tum_line(stamp_ns: int, pose: Transform) -> str:
+    """Formats one pose; the time has nanoseconds."""
+    values = " ".join(f"{v:.9f}" for v in (*pose.translation, *pose.quaternion))
+    return f"{stamp_ns // NS}.{stamp_ns % NS:09d} {values}"
+
+
+def _write(path: Path, poses: list[tuple[EvaluatedFrame, Transform | None]]) -> None:
+    rows = [(f.answer.record.stamp_ns, pose) for f, pose in poses if pose is not None]
+    rows.sort(key=lambda row: row[0])
+    path.write_text("".join(f"{tum_line(*row)}\n" for row in rows))

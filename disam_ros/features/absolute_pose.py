@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import PoseWithCovariance, cross_matrices, retract
+from disam_ros.geometry import PoseWithCovariance, Transform, cross_matrices, retract
 
 Floats = NDArray[np.float64]
 

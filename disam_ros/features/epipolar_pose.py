@@ -22,8 +22,7 @@ from disam_ros.features.absolute_pose import (
 )
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.triangulation import PIXEL_SIGMA
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import PoseWithCovariance, offset
+from disam_ros.geometry import PoseWithCovariance, Transform, offset
 
 TOLERANCE = 1.0  # standard deviations of an inlier of the essential matrix
 GATE = 3.0  # standard deviations within which a keypoint is an inlier

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matching of keypoints: mutual nearest neighbours; a learned matcher to compare them with."""
+"""Matching of keypoints: mutual nearest neighbours."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,38 +78,3 @@ class NearestNeighbours:
     def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
         """Pairs of rows int64 [M, 2] of two images' keypoints."""
         return match(self.kind, query.descriptors, view.descriptors)
-
-
-class LearnedMatcher(NearestNeighbours):
-    """LightGlue, with the weights for these local features. Raises ConfigError without them.
-
-    No map is matched by it: it separates places no better than nearest neighbours, which take a
-    fraction of its time (benchmark/accuracy/inliers.py).
-    """
-
-    def __init__(self, kind: str, device: str = "cpu") -> None:
-        from disam_ros.features.learned.light_glue import load_matcher
-
-        super().__init__(kind)
-        self.name = f"{kind} lightglue"
-        self._network = load_matcher(kind, device)
-
-    def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
-        """Pairs of rows int64 [M, 2] of two images' keypoints."""
-        from disam_ros.features.learned.light_glue import match_learned
-
-        if not len(query) or not len(view):
-            return np.zeros((0, 2), np.int64)
-        a, b = (unit_vectors(self.kind, image.descriptors) for image in (query, view))
-        return match_learned(self._network, a, b, _centred(query), _centred(view))
-
-
-def _centred(image: Keypoints) -> NDArray[np.float32]:
-    """Pixels [K, 2] relative to the centre, the longer side −1 … 1; of an image of unknown size,
-    its keypoints reach to the edges."""
-    if image.camera is not None:
-        size: NDArray[Any] = np.array([image.camera.width, image.camera.height], np.float64)
-    else:
-        size = image.pixels.max(0) + 1.0
-    centred: NDArray[np.float32] = ((image.pixels - size / 2) / (size.max() / 2)).astype(np.float32)
-    return centred

@@ -18,8 +18,7 @@ from scipy.spatial.transform import Rotation
 from disam_ros.features.absolute_pose import MIN_POINTS, Floats, Solution, project, solve_pnp
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.triangulation import PIXEL_SIGMA
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import PoseWithCovariance, cross_matrices, retract
+from disam_ros.geometry import PoseWithCovariance, Transform, cross_matrices, retract
 
 PRIOR_INVERSE_DEPTH = (0.05, 0.3)  # 1/m: mean and standard deviation without a measurement
 MAX_INVERSE_DEPTH = 1.0  # 1/m, of the closest point

@@ -22,8 +22,7 @@ from disam_ros.features.absolute_pose import (
 )
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.matching import NearestNeighbours
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import PoseWithCovariance
+from disam_ros.geometry import PoseWithCovariance, Transform
 
 # Standard deviation of a keypoint, at least [pixels]: of SIFT and XFeat by the NEES of poses on
 # KITTI and a rendered town; the others' are between theirs.

@@ -29,7 +29,6 @@ from disam_ros.files.checking import build, check_entries
 from disam_ros.files.outputs import output_file
 from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.mapping.repetition import evenly
-from disam_ros.mapping.spacing import bends, snapped
 from disam_ros.models.projection import decode
 
 FILE = "calibration.json"
@@ -75,10 +74,10 @@ class Calibration:
     # Spacing [m] below which that error is less in proportion.
     overlap: float = within(0.0, LARGEST, default=0.0)
     # Standard deviations of the angle between two views, sideways and upright [deg]
-    # (view_shift.py).
+    # (pose.py).
     shift: float = within(0.0, 180.0, default=1.5)
     upright: float = within(0.0, 180.0, default=0.35)
-    # Log odds of a single image's place by its lead (evidence.py), the same in all domains.
+    # Log odds of a single image's place by its lead (candidates.py), the same in all domains.
     lead_slope: float = within(None, LARGEST, default=70.0)
     lead_intercept: float = within(-LARGEST, LARGEST, default=-5.0)
     # Growth of horizontal, vertical, tilt and yaw per metre of spacing (root of a sum of squares).
@@ -107,7 +106,7 @@ class Calibration:
         self, steps: NDArray[np.float64], scales: tuple[float, float] = (1.0, 1.0)
     ) -> NDArray[np.float64]:
         """Cross-track covariance [6, 6]. scales: of the variances that view angles show, sideways
-        and upright (view_shift.py)."""
+        and upright (pose.py)."""
         floor = np.array([self.horizontal, self.vertical, self.tilt, self.yaw])
         variances = floor**2 + np.square(self.growth) * np.trace(steps[:3, :3])
         variances[2:] *= np.radians(1.0) ** 2
@@ -138,9 +137,23 @@ DEFAULT = Calibration(
 )
 
 
+def bends(steps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far a track between two map images [...] leaves the straight way from one pose to the
+    other if it bends anywhere, from their second moments [..., 6, 6]: the sagitta of an arc, length
+    times turn over eight [m], and an eighth of the turn [rad]."""
+    length, turn = (np.trace(steps[..., i : i + 3, i : i + 3], axis1=-2, axis2=-1) for i in (0, 3))
+    return np.sqrt(length * turn) / 8, np.sqrt(turn) / 8
+
+
+def snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
+    """Share of the spacing [...] that an answer is not interpolated over."""
+    share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
+    return share
+
+
 def background(rows: NDArray[np.int64], count: int = SAMPLE) -> NDArray[np.int64]:
     """A sample of map images, spread over the map, that a query's scores are normalized by."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
+    return rows[evenly(len(rows), count)]
 
 
 def z_scores(scores: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -16,12 +16,11 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DisamError, ImageError
 from disam_ros.geometry import Transform
-from disam_ros.localization.image_checks import StampOrder
+from disam_ros.localization.checks import REMEDY, StampOrder
 from disam_ros.localization.pipeline import Localized, Pipeline, Shot
 from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.track import WINDOW
-from disam_ros.localization.upside_down import REMEDY
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ def _moments(
     """Groups images by moments, in their order. cameras: how many the drive has."""
     stamps, moment = StampOrder(), list[_Taken]()
     for item in images:
-        camera = item.record.camera or pipeline.localizer.only_camera()
+        camera = item.record.camera or pipeline.localizer.map.main_camera()
         taken = _Taken(item, camera, stamps.usable(camera, item.record.stamp_ns))
         if moment and not _joins(taken, moment):
             yield moment

@@ -20,30 +20,34 @@ from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import CPU, Stopwatch, calm_matrix_products, select_device
 from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.image import resized_bicubic
-from disam_ros.localization.answer import Answer, Belief, Candidates
 from disam_ros.localization.calibration import Calibration, load_calibration
-from disam_ros.localization.candidates import CandidateSearch, Reranker, Shortlist
-from disam_ros.localization.curve import Between, Curve
-from disam_ros.localization.evidence import place_lead, place_log_odds, place_reach
+from disam_ros.localization.candidates import (
+    CandidateSearch,
+    Reranker,
+    Shortlist,
+    place_lead,
+    place_log_odds,
+    place_reach,
+)
+from disam_ros.localization.pose import AXES, Between, Curve, view_angle, with_view_angle
 from disam_ros.localization.prior import PositionPrior
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Belief, Candidates, Frame, Query
 from disam_ros.localization.verification import Verification, fuse_verified
-from disam_ros.localization.view_shift import AXES, view_angle, with_view_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.arrays import as_numpy, concatenate, on_device
 from disam_ros.models.backend import select_backend
-from disam_ros.models.cuda.fallback import leave_device
-from disam_ros.models.descriptor import (
+from disam_ros.models.cuda import leave_device
+from disam_ros.models.model import Model, load_model
+from disam_ros.models.similarity import (
+    TEMPERATURE,
     descriptor_shapes,
     fine_descriptor,
     shifted_descriptors,
     shifts_of,
+    unit_rows,
 )
-from disam_ros.models.model import Model, load_model
-from disam_ros.models.similarity import unit_rows
-from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
 
 KEPT_MATCHES = 64  # cameras whose view matches are kept
 PAPER_CANDIDATES = 3  # N of the paper's retrieval
@@ -77,7 +81,6 @@ class Localizer:
         calm_matrix_products()
         self.model, self.map, self.config = model, place_map, config
         self.calibration = load_calibration(model_dir)
-        self._model_dir = model_dir
         self._domains = DomainChooser(model.domains)
         self._curves: dict[str, tuple[NDArray[np.int64], Curve]] = {}  # by camera of the map
         self._view_matches: dict[tuple[str, Camera | None], list[ViewMatch]] = {}
@@ -214,7 +217,7 @@ class Localizer:
         return frame.warp.cells(rows, columns)
 
     def view_matches(self, camera: str, lens: Camera | None) -> list[ViewMatch]:
-        """The map cameras that a vehicle's camera is compared with, best first (camera/rig.py).
+        """The map cameras that a vehicle's camera is compared with, best first (camera/views.py).
 
         lens: None: the map's of that name. Raises MapError where the map has no camera of that name
         and none that looks where it does.
@@ -286,7 +289,7 @@ class Localizer:
         """Measurements of an image: the angles of its view against a map image's, verified poses.
 
         row: of the map image. base_from_camera: mount of the vehicle whose base the belief is of.
-        scales: of the variances of errors that view angles show (view_shift.py).
+        scales: of the variances of errors that view angles show (pose.py).
         """
         errors = calibration.of(query.domain.name)
         covariance = belief.bend + errors.across(belief.steps, scales)
@@ -330,7 +333,7 @@ class Localizer:
         )
 
     def log_odds(self, candidates: Candidates, calibration: Calibration | None = None) -> float:
-        """Log odds that the first of an image's candidates shows the right place (evidence.py).
+        """Log odds that the first of an image's candidates shows the right place (candidates.py).
 
         Keypoints do not count: off the map as many of them may agree. calibration: None: the
         model's.
@@ -364,7 +367,7 @@ class Localizer:
         return place_reach(self._reranker, rows, self.map.poses[rows])
 
     def view_angle(self, query: Query, row: int, axis: int) -> float | None:
-        """Angle [rad] by which the query's view has moved against a map image's (view_shift.py)."""
+        """Angle [rad] by which the query's view has moved against a map image's (pose.py)."""
         mapped = self.map.header.cameras.get(self._camera_of(row))
         shift = self._reranker.compare(query, np.array([row]))[1][0, axis]
         camera = query.frame.lens or mapped
@@ -452,13 +455,6 @@ class Localizer:
     def _camera_of(self, row: int) -> str:
         """Name of the camera of a map image."""
         return str(self.map.camera_names[self.map.camera_of[row]])
-
-    def only_camera(self) -> str:
-        """Name of the map's camera, or the commonest of several with one mount.
-
-        Raises MapError where their mounts differ.
-        """
-        return self.map.main_camera()
 
     def check(self, config: LocalizerConfig) -> None:
         """Raises DomainError or ConfigError for settings that the model does not support."""

@@ -12,24 +12,28 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from disam_ros.config import LocalizerConfig
+from disam_ros.config import LocalizerConfig, VerifyConfig
 from disam_ros.device import Stopwatch
 from disam_ros.domains.domain import DomainChoice
 from disam_ros.errors import DisamError
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.calibration import Calibration
-from disam_ros.localization.image_checks import VisibilityCheck
+from disam_ros.localization.checks import OdometryCheck, UpsideDownCheck, VisibilityCheck
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.odometry_check import OdometryCheck
 from disam_ros.localization.prior import PositionPrior
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Candidates, Frame, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Step, Tracker
-from disam_ros.localization.single_image import SingleImage
-from disam_ros.localization.upside_down import UpsideDownCheck
-from disam_ros.localization.verification import MAX_CANDIDATES, Verification, Verifier
+from disam_ros.localization.verification import (
+    MAX_CANDIDATES,
+    Verification,
+    Verifier,
+    lead,
+    with_inliers,
+    worth_verifying,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,3 +215,34 @@ class Pipeline:
         self.localizer.continue_on_cpu(error)
         if self._verifier is not None:
             self._verifier = self._open_verifier()
+
+
+class SingleImage:
+    """An image that is localized by itself; takes the place of a sequence's `Step`."""
+
+    def __init__(
+        self, localizer: Localizer, query: Query, candidates: Candidates, calibration: Calibration
+    ) -> None:
+        self._localizer, self._query, self._calibration = localizer, query, calibration
+        self.candidates = candidates
+
+    def worth_verifying(self, config: VerifyConfig) -> bool:
+        """Whether keypoints can change the answer."""
+        return worth_verifying(lead(self.candidates), 1.0, config)
+
+    def likeliest(self, count: int) -> NDArray[np.int64]:
+        """Map rows to verify, int64 [≤ count], best first."""
+        return self.candidates.rows[:count]
+
+    def verify(self, verified: Sequence[Verification], ratios: NDArray[np.float64]) -> None:
+        """Re-ranks the candidates by the keypoints of verified map images."""
+        self.candidates = with_inliers(self.candidates, verified)
+
+    def answer(self, config: LocalizerConfig, verified: Sequence[Verification] = ()) -> Answer:
+        """Returns the answer: the pose between the best candidate and its neighbours."""
+        localizer, query, candidates = self._localizer, self._query, self.candidates
+        belief = localizer.belief(query, candidates, self._calibration)
+        mount = localizer.base_from_camera(query.frame)
+        estimate = localizer.refine(query, belief, belief.row, mount, self._calibration, verified)
+        answer = localizer.answer(query, candidates, belief, belief.row, estimate.pose, config)
+        return replace(answer, inliers=estimate.inliers)

@@ -29,12 +29,11 @@ from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features, weights_of
 from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import PLACE_RADIUS, compare
-from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Candidates
-from disam_ros.localization.query import Frame
+from disam_ros.geometry import PoseWithCovariance, Transform
+from disam_ros.localization.query import Candidates, Frame
 from disam_ros.mapping.keypoints import SAME_WEIGHTS, intrinsics
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
+from disam_ros.models.similarity import TEMPERATURE
 
 # Map images compared with one query. Measured once on KITTI, with a map image every 1.6, 3.1 and
 # 6.2 m: ten found no more places and no better poses, of sequences and of single images.

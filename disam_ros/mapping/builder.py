@@ -30,9 +30,8 @@ from disam_ros.mapping.keypoints import FILE, KeypointMaker
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.mapping.views import MapViews
 from disam_ros.mapping.writer import MapWriter
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
-from disam_ros.models.similarity import Shifts
+from disam_ros.models.similarity import Shifts, descriptor_shapes
 
 logger = logging.getLogger(__name__)
 MOST_SHIFTED = 2**30  # of a query's fine features with all their shifts [bytes]

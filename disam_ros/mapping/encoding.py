@@ -18,9 +18,8 @@ from disam_ros.device import CPU
 from disam_ros.errors import ImageError
 from disam_ros.mapping import keypoints, thumbnails
 from disam_ros.models.arrays import is_of_one_colour
-from disam_ros.models.backend import Backend, select_backend
-from disam_ros.models.cuda.fallback import leave_device
-from disam_ros.models.descriptor import describe
+from disam_ros.models.backend import Backend, describe, select_backend
+from disam_ros.models.cuda import leave_device
 from disam_ros.models.model import Model
 
 FileRows = Mapping[str, NDArray[np.uint8]]  # by file of the map, of an image: a row uint8 [B]

@@ -30,7 +30,7 @@ from disam_ros.features.triangulation import PIXEL_SIGMA, fuse_depths, inverse_d
 from disam_ros.geometry import Transform
 from disam_ros.mapping.rows import RowFile
 from disam_ros.mapping.spacing import MAX_STEP
-from disam_ros.models.cuda.fallback import leave_device
+from disam_ros.models.cuda import leave_device
 
 logger = logging.getLogger(__name__)
 

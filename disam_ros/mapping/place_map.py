@@ -37,14 +37,12 @@ from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.files.checking import build, check_entries
-from disam_ros.files.held import HeldFile
-from disam_ros.files.reading import parse_json, read_json, reading
+from disam_ros.files.reading import HeldFile, parse_json, read_json, reading
 from disam_ros.files.writing import part_of
 from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
-from disam_ros.mapping.array_checks import check_codes, check_fine, check_poses
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
-from disam_ros.mapping.rows import Rows
+from disam_ros.mapping.rows import Rows, check_codes, check_fine, check_poses
 from disam_ros.models.projection import Projection
 
 logger = logging.getLogger(__name__)

@@ -4,24 +4,40 @@
 A memory-mapped file that is truncated or on a disk that is full or fails ends the process at the
 next access (SIGBUS); here the access raises MapError or OSError. Reading 50 rows of 23 kB takes
 0.1 ms longer.
+
+Fine descriptors are compared on a device: on a CPU they are read from the file, on a GPU kept
+there, where half of its free memory may be taken. Else, and where CPU and GPU share their memory,
+the few rows that are wanted go to the device each time, as bytes.
 """
 
 from __future__ import annotations
 
 import errno
 import io
+import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from disam_ros.device import CPU, is_cuda, is_integrated
 from disam_ros.errors import MapError
-from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import HeldFile
+from disam_ros.geometry import FARTHEST, UNIT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 HEADER = 16384  # bytes that the header of a .npy file has at most
+CHUNK = 4096  # rows copied to the device at once
+SHARE = 0.5  # of the free memory
+POSE = 7  # numbers of a pose: tx ty tz qx qy qz qw
+LARGEST = 65504.0  # number of descriptors before they are compressed, in half precision
 
 
 class Rows:
@@ -137,3 +153,110 @@ def _header(file: HeldFile) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 def _bytes(rows: NDArray[Any], row_bytes: int) -> NDArray[np.uint8]:
     """View of contiguous rows as uint8 [N, B]."""
     return rows.reshape(-1).view(np.uint8).reshape(len(rows), row_bytes)
+
+
+class FineRows:
+    """Rows of fine descriptors as float32, of numpy on a CPU, of torch on another device."""
+
+    def __init__(self, rows: Rows, device: str) -> None:
+        self._rows, self._device = rows, device
+        self._kept: dict[int, NDArray[np.int8]] = {}
+        self.resident: Tensor | None = None
+        if is_cuda(device) and not is_integrated(device) and _fits(rows, device):
+            self.resident = to_device(rows, device)
+
+    def of(self, rows: NDArray[np.int64]) -> Any:
+        """Descriptors float32 [n, D] of map images."""
+        if self._device == CPU:
+            return self._read(rows).astype(np.float32)
+        import torch
+
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(rows).to(self._device)].float()
+        return torch.from_numpy(self._read(rows)).to(self._device).float()
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Keeps rows in memory that are asked for with every image."""
+        if self.resident is None:
+            self._kept.update(zip(rows.tolist(), self._rows[rows], strict=True))
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Rows [n, D] of the map, those that are kept from memory."""
+        kept = np.array([row in self._kept for row in rows.tolist()], bool)
+        if not kept.any():
+            return np.ascontiguousarray(self._rows[rows])
+        values = np.empty((len(rows), self._rows.shape[1]), np.int8)
+        values[~kept] = self._rows[rows[~kept]]
+        for at in np.flatnonzero(kept).tolist():
+            values[at] = self._kept[int(rows[at])]
+        return values
+
+
+def to_device(rows: Rows, device: str) -> Tensor | None:
+    """A copy int8 [N, D] on the device; None where another program has taken the memory."""
+    import torch
+
+    try:
+        kept = torch.empty(rows.shape, dtype=torch.int8, device=device)
+        for start in range(0, len(rows), CHUNK):
+            part = np.array(rows[start : start + CHUNK])
+            kept[start : start + CHUNK] = torch.from_numpy(part).to(device)
+        return kept
+    except torch.cuda.OutOfMemoryError:
+        logger.warning("fine descriptors stay in the CPU's memory: %s has too little", device)
+        return None
+
+
+def _fits(rows: Rows, device: str) -> bool:
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return bool(rows.nbytes <= SHARE * free)
+
+
+def check_poses(path: Path, poses: NDArray[np.float64]) -> None:
+    """Raise MapError, naming the first row at fault, unless poses [N, 7] are poses on Earth."""
+    if poses.shape[1] != POSE:
+        raise MapError(f"{path} is damaged: expected {POSE} numbers a pose, got {poses.shape[1]}")
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.square(poses[:, 3:]).sum(1))
+    near = np.abs(poses[:, :3]).max(1, initial=0.0) <= FARTHEST  # false with nan
+    sound = near & (np.abs(norms - 1.0) <= UNIT)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        raise MapError(
+            f"{path} is damaged: expected finite metres up to {FARTHEST:g} and a unit quaternion, "
+            f"got {poses[row].tolist()} in row {row}; build the map again"
+        )
+
+
+def check_codes(
+    folder: Path,
+    width: int,
+    steps: NDArray[np.float32],
+    directions: NDArray[np.float16] | None,
+) -> None:
+    """Raise MapError unless quantization steps [d], and directions [d, D] where a map has its own,
+    are those of coarse descriptors of `width` codes."""
+    if steps.shape != (width,) or not ((steps > 0) & (steps <= LARGEST)).all():
+        raise MapError(
+            f"{folder / 'steps.npy'} is damaged: expected {width} steps above 0, one for each code "
+            f"of coarse.npy, got {len(steps)}; build the map again"
+        )
+    if directions is None:
+        return
+    whole = directions.shape == (0, width)  # descriptors are not projected
+    if not (whole or len(directions) == width) or not (np.abs(directions) <= LARGEST).all():
+        raise MapError(
+            f"{folder / 'directions.npy'} is damaged: expected {width} directions of finite "
+            f"numbers, got {len(directions)}; build the map again"
+        )
+
+
+def check_fine(folder: Path, width: int, mean: NDArray[np.float32]) -> None:
+    """Raise MapError unless the mean of fine descriptors [C] is one of `width` codes each."""
+    if not len(mean) or width % len(mean) or not (np.abs(mean) <= LARGEST).all():
+        raise MapError(
+            f"{folder / 'mean.npy'} is damaged: expected a finite mean of each channel of the "
+            f"{width} codes in fine.npy, got {len(mean)} numbers; build the map again"
+        )

@@ -71,17 +71,3 @@ def longest(steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Length of each image's longer step: [N, 2, 6] → [N] [m]."""
     lengths: NDArray[np.float64] = np.linalg.norm(steps[..., :3], axis=2).max(1)
     return lengths
-
-
-def bends(steps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How far a track between two map images [...] leaves the straight way from one pose to the
-    other if it bends anywhere, from their second moments [..., 6, 6]: the sagitta of an arc, length
-    times turn over eight [m], and an eighth of the turn [rad]."""
-    length, turn = (np.trace(steps[..., i : i + 3, i : i + 3], axis1=-2, axis2=-1) for i in (0, 3))
-    return np.sqrt(length * turn) / 8, np.sqrt(turn) / 8
-
-
-def snapped(spacing: NDArray[np.float64], overlap: float) -> NDArray[np.float64]:
-    """Share of the spacing [...] that an answer is not interpolated over."""
-    share: NDArray[np.float64] = np.minimum(1.0, spacing / max(overlap, 1e-6))
-    return share

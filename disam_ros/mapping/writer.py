@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.files.checking import check_entries
-from disam_ros.files.held import HeldFile
 from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory
-from disam_ros.files.reading import parse_json, read_bytes, reading
+from disam_ros.files.reading import HeldFile, parse_json, read_bytes, reading
 from disam_ros.files.writing import describe_fault, file_sha256, sync, write_json
 from disam_ros.mapping.compression import (
     channel_means,

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.config import BACKENDS
+from disam_ros.config import BACKENDS, DescriptorConfig
 from disam_ros.device import CPU, is_cuda, require_torch
 from disam_ros.errors import ConfigError
 from disam_ros.models.arrays import as_numpy
-from disam_ros.models.cuda.backend import CudaBackend
+from disam_ros.models.cuda import CudaBackend
 from disam_ros.models.model import PRECISIONS, Model
 from disam_ros.models.onnx_backend import (
     NumpyInputs,
@@ -28,7 +28,8 @@ from disam_ros.models.onnx_backend import (
     missing_domains,
     remedy,
 )
-from disam_ros.models.onnx_runtime.session import has_runtime
+from disam_ros.models.onnx_runtime import has_runtime
+from disam_ros.models.similarity import coarse_descriptor, fine_descriptor
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,15 @@ def _ready(model: Model) -> bool:
         logger.warning("torch runs the encoders: the package onnxruntime is not installed")
         return False
     return True
+
+
+def describe(
+    backend: Backend, domain: str, images: NDArray[np.float32], config: DescriptorConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Descriptors [B, D_coarse], [B, D_fine] of images [B, 3, H, W] of one domain."""
+    z_coarse, z_fine = backend.encode(domain, images)
+    coarse = coarse_descriptor(z_coarse, config)
+    return as_numpy(coarse), as_numpy(fine_descriptor(z_fine, config))
 
 
 def keep_freed_memory() -> None:

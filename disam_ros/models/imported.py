@@ -25,7 +25,7 @@ from disam_ros.device import CPU
 from disam_ros.errors import ConfigError, ModelError
 from disam_ros.files.writing import file_sha256
 from disam_ros.models.arrays import Array, as_numpy, like
-from disam_ros.models.onnx_runtime.session import create_session
+from disam_ros.models.onnx_runtime import create_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

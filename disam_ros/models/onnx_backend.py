@@ -18,7 +18,7 @@ from disam_ros.models.added_files import onnx_file
 from disam_ros.models.arrays import on_device, require_features
 from disam_ros.models.model import PRECISIONS, Model
 from disam_ros.models.model_files import check_file
-from disam_ros.models.onnx_runtime.session import create_session, require_runtime
+from disam_ros.models.onnx_runtime import create_session, require_runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -17,15 +17,15 @@ from geometry_msgs.msg import (
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
 
 from disam_ros.camera import camera_of_info
 from disam_ros.datasets.bags import image_messages
 from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, publishable_covariance
 from disam_ros.image import require_pixels
-from disam_ros.uncertainty import publishable_covariance
 
 try:
     from cv_bridge import CvBridge
@@ -34,6 +34,13 @@ except (ImportError, AttributeError):  # missing, or built against another NumPy
 
 CV_BRIDGE_BYTES = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}  # a pixel
 _bridge = CvBridge and CvBridge()
+ARROW = (2.0, 0.3, 0.3)  # length, width, height in metres
+TEXT_HEIGHT = 0.8  # metres
+TEXT_ABOVE = 1.5  # metres above the pose
+
+GREEN = ColorRGBA(r=0.1, g=0.8, b=0.2, a=1.0)
+GREY = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
+ORANGE = ColorRGBA(r=1.0, g=0.6, b=0.1, a=0.8)
 
 
 def image_from_message(
@@ -141,3 +148,26 @@ def check_camera_info(info: CameraInfo, rectified: bool) -> None:
     rectified: they are of rectified images.
     """
     camera_of_info(info, rectified=rectified).check()
+
+
+def candidate_markers(
+    poses: list[Transform], scores: list[float], known: bool, header: Header
+) -> MarkerArray:
+    """Arrows at the candidates (`map_from_base`, best first) with their fine scores.
+
+    The best is green, the others orange; all are grey while the place is unknown. The first marker
+    removes those of the image before.
+    """
+    markers = [Marker(header=header, action=Marker.DELETEALL)]
+    for rank, (pose, score) in enumerate(zip(poses, scores, strict=True)):
+        color = (GREEN if rank == 0 else ORANGE) if known else GREY
+        arrow = Marker(header=header, ns="candidates", id=rank, type=Marker.ARROW, color=color)
+        arrow.pose = transform_to_pose(pose)
+        arrow.scale.x, arrow.scale.y, arrow.scale.z = ARROW
+        text = Marker(header=header, ns="scores", id=rank, color=color, text=f"{score:.2f}")
+        text.type = Marker.TEXT_VIEW_FACING
+        text.pose = transform_to_pose(pose)
+        text.pose.position.z += TEXT_ABOVE
+        text.scale.z = TEXT_HEIGHT
+        markers += [arrow, text]
+    return MarkerArray(markers=markers)

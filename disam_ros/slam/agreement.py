@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from disam_ros.geometry import PoseWithCovariance, offset
 from disam_ros.localization.sequence.odometry import Reading, motion
-from disam_ros.uncertainty import PoseWithCovariance, offset
 
 PLANAR = np.ix_([0, 1, 5], [0, 1, 5])
 GATE = 16.27  # squared Mahalanobis distance that 99.9 % of true poses stay below: χ², 3 degrees

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import PoseWithCovariance, Transform, distance
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.slam.consistency import SLACK, ConsistencyCheck
 from disam_ros.slam.driven_path import DrivenPath
@@ -33,7 +33,6 @@ from disam_ros.slam.keyframes import Keyframe, KeyframeDatabase, unit
 from disam_ros.slam.loop_closure_message import MAP, OWN, LoopClosure
 from disam_ros.slam.loop_verification import RelativePose, verify_loop
 from disam_ros.slam.map_match import MapMatch
-from disam_ros.uncertainty import PoseWithCovariance
 
 KEYFRAME_ANGLE = 30.0  # degrees of turn after which an image is a keyframe although it is near
 MAX_KEYFRAMES = 2000  # beyond, every other one is removed and the distance between them doubled

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import DisamError, LoopClosureError
-from disam_ros.geometry import Transform
-from disam_ros.uncertainty import PoseWithCovariance, is_covariance
+from disam_ros.geometry import PoseWithCovariance, Transform, is_covariance
 
 OWN = "own"  # the keyframe is one of this drive
 MAP = "map"  # it is an image of the prebuilt map

@@ -14,8 +14,8 @@ from disam_ros.features.epipolar_pose import epipolar_pose
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.matching import match
 from disam_ros.features.relative_pose import relative_pose
+from disam_ros.geometry import PoseWithCovariance
 from disam_ros.slam.keyframe_depths import FEATURES
-from disam_ros.uncertainty import PoseWithCovariance
 
 MIN_INLIERS = 12  # images of different places have fewer
 MIN_DEPTHS = 12  # inliers of known depth that measure the length of the translation

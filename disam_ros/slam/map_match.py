@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Query
-from disam_ros.uncertainty import PoseWithCovariance
+from disam_ros.localization.query import Answer, Query
 
 
 @dataclass(frozen=True, eq=False)

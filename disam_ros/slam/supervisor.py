@@ -11,7 +11,8 @@ from enum import Enum
 
 import numpy as np
 
-from disam_ros.localization.answer import Answer
+from disam_ros.geometry import PoseWithCovariance
+from disam_ros.localization.query import Answer
 from disam_ros.slam.agreement import (
     GATE,
     Motion,
@@ -19,7 +20,6 @@ from disam_ros.slam.agreement import (
     Streak,
     distance_squared,
 )
-from disam_ros.uncertainty import PoseWithCovariance
 
 SECOND = 1_000_000_000
 LARGEST_DEVIATION = 5.0  # 1 σ in x or y of an answer that is confident [m]

@@ -9,10 +9,9 @@ from benchmark.pose_graph.drive import EncodedDrive
 from benchmark.pose_graph.example import trajectory_error
 from benchmark.pose_graph.solver import solve
 from disam_ros.errors import ConfigError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.slam.loop_closure_message import MAP, OWN, LoopClosure
 from disam_ros.slam.map_match import MapMatch
-from disam_ros.uncertainty import PoseWithCovariance
 
 LAP, RADIUS = 60, 40.0
 STAMPS = list(range(2 * LAP))

@@ -27,7 +27,7 @@ from benchmark.research.page import PAGE
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.geometry import Transform
 from disam_ros.image import read
-from disam_ros.models.descriptor import descriptor_shapes
+from disam_ros.models.similarity import descriptor_shapes
 from training.data.sources import find_photos
 from training.disam.networks import create_networks
 from training.engine.checkpoints import save_stage

@@ -19,7 +19,7 @@ from disam_ros.datasets.formats import FORMATS, cmu_seasons, robotcar_seasons
 from disam_ros.datasets.formats.cmu_seasons import CmuSeasons
 from disam_ros.datasets.formats.robotcar_seasons import RobotcarSeasons
 from disam_ros.datasets.formats.tum import Tum
-from disam_ros.domains.rules import load_rules
+from disam_ros.domains.domain import load_rules
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.answers import ANSWER_COLUMNS
 from disam_ros.evaluation.submission import answered_poses

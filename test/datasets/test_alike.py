@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from disam_ros.camera import FISHEYE, Camera, same_view
-from disam_ros.datasets.formats.alike import merge_alike, name_cameras
+from disam_ros.datasets.formats.reconstruction import merge_alike, name_cameras
 
 LENS = Camera(640, 480, 500.0, 501.0, 320.0, 240.0, (-0.1, 0.01, 0.0, 0.0))
 

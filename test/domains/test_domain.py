@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disam_ros.domains.domain import Domain, DomainChooser, distance
-from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.domains.domain import Domain, DomainChooser, distance, domains_named, load_rules
 from disam_ros.domains.sun import WEATHER_WORDS, Conditions, light_class, observe, sun_elevation
 from disam_ros.errors import DomainError
 

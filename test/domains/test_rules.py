@@ -6,8 +6,7 @@ import json
 import pytest
 import yaml
 
-from disam_ros.domains.domain import Domain
-from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.domains.domain import Domain, domains_named, load_rules
 from disam_ros.errors import DomainError
 
 RULES = load_rules()

@@ -27,11 +27,11 @@ from disam_ros.errors import ConfigError, DatasetError, MapError
 from disam_ros.evaluation import collect, evaluate_drive, judge, read_results, write_results
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.evaluation.results import to_json
-from disam_ros.evaluation.trajectories import write_trajectories
+from disam_ros.evaluation.write import write_trajectories
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg
-from disam_ros.localization.answer import MISSING
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import MISSING
 from disam_ros.mapping.builder import build_map
 
 SECOND = 10**9

@@ -15,7 +15,7 @@ from disam_ros.errors import DatasetError
 from disam_ros.evaluation import read_results
 from disam_ros.evaluation.compare import compare
 from disam_ros.evaluation.predictions.against import results_of
-from disam_ros.evaluation.predictions.reading import read_predictions
+from disam_ros.evaluation.predictions.files import read_predictions
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 

@@ -31,8 +31,8 @@ from disam_ros.evaluation.report.examples import BEST, WORST, choose, load, over
 from disam_ros.evaluation.report.plots import ground, log_odds, plan
 from disam_ros.evaluation.report.timeline import MAX_ROWS, changes, labelled_domains
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN
 from disam_ros.localization.localizer import Localizer
+from disam_ros.localization.query import KNOWN, MISSING, UNKNOWN
 from disam_ros.mapping.builder import build_map
 
 AWKWARD = "<night & rain> $x$"

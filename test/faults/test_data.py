@@ -40,7 +40,7 @@ from disam_ros.datasets.sources import open_bag, open_images
 from disam_ros.datasets.text_rows import text_rows
 from disam_ros.errors import BagError, DatasetError, DisamError, ImageError
 from disam_ros.evaluation.submission import answered_poses
-from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import HeldFile
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
 from disam_ros.localization.prior import PositionPrior

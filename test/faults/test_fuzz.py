@@ -37,7 +37,7 @@ from disam_ros.datasets.records import IMAGE_COLUMNS, RecordTable, read_records
 from disam_ros.datasets.sensor_tables import ODOM_COLUMNS, read_odometry
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import DatasetError, DisamError
-from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import HeldFile
 from disam_ros.fixes import place_of
 from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg

@@ -40,9 +40,9 @@ from disam_ros.datasets.formats.tum import Tum
 from disam_ros.datasets.records import IMAGE_COLUMNS, read_records
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, ODOM_COLUMNS, read_odometry, read_table
 from disam_ros.datasets.trajectories import read_trajectory
-from disam_ros.domains.rules import load_rules
+from disam_ros.domains.domain import load_rules
 from disam_ros.errors import ConfigError, DisamError
-from disam_ros.evaluation.predictions.reading import read_predictions
+from disam_ros.evaluation.predictions.files import read_predictions
 from disam_ros.evaluation.results import read_results
 from disam_ros.files.checking import build
 from disam_ros.files.yaml_files import read_yaml

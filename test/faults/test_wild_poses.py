@@ -15,7 +15,7 @@ from disam_ros.datasets.clock_offset import clock_offset
 from disam_ros.datasets.trajectories import read_trajectory
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.localization.image_checks import StampOrder
+from disam_ros.localization.checks import StampOrder
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.plausibility import Gate, without_strays
 from disam_ros.pose_buffer import Track

@@ -13,7 +13,7 @@ import pytest
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags.reader import BagReader
-from disam_ros.domains.rules import load_rules
+from disam_ros.domains.domain import load_rules
 from disam_ros.errors import BagError, ConfigError, DomainError
 from disam_ros.files.yaml_files import MAX_BYTES, parse_yaml
 from disam_ros.settings import from_yaml

@@ -7,8 +7,7 @@ import pytest
 from disam_ros.camera import Camera
 from disam_ros.features.epipolar_pose import epipolar_pose
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.geometry import Transform, distance
-from disam_ros.uncertainty import offset
+from disam_ros.geometry import Transform, distance, offset
 
 CAMERA = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)
 COUNT, NOISE = 150, 0.7  # matches; pixels

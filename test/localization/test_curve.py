@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform, distance, interpolate
-from disam_ros.localization.curve import Curve
-from disam_ros.uncertainty import offset
+from disam_ros.geometry import Transform, distance, interpolate, offset
+from disam_ros.localization.pose import Curve
 
 SHARES = st.floats(0.0, 1.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from disam_ros.localization.calibration import DEFAULT
-from disam_ros.localization.evidence import (
+from disam_ros.localization.candidates import (
     HIGHEST,
     UNMAPPED,
     WIDEST,

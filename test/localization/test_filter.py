@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, is_covariance
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
-from disam_ros.uncertainty import TEMPERATURE, is_covariance
+from disam_ros.models.similarity import TEMPERATURE
 
 FLOOR = -3.0
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])

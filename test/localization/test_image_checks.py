@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.data import texture
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.image_checks import (
+from disam_ros.localization.checks import (
     BLACK,
     FROZEN,
     REPEATED,

@@ -19,11 +19,15 @@ from disam_ros.image import to_tensor
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.descriptor import fine_descriptor
 from disam_ros.models.import_checkpoint import import_checkpoint
 from disam_ros.models.model import load_model, save_model
 from disam_ros.models.networks import Decoder, Encoder
-from disam_ros.models.similarity import Shifts, coarse_similarity, shifted_similarities
+from disam_ros.models.similarity import (
+    Shifts,
+    coarse_similarity,
+    fine_descriptor,
+    shifted_similarities,
+)
 
 CONFIG = LocalizerConfig(device="cpu", candidates=3, domain=DomainConfig(override="day"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.odometry_check import FAR, IMAGES, OdometryCheck
+from disam_ros.localization.checks import FAR, IMAGES, OdometryCheck
 from disam_ros.localization.sequence.odometry import Reading
 
 SIDE = (32, 4, 6)

@@ -17,7 +17,7 @@ from disam_ros import cli
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
-from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.domains.domain import domains_named, load_rules
 from disam_ros.errors import MapError
 from disam_ros.geometry import distance
 from disam_ros.image import resized_bicubic

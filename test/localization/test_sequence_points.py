@@ -22,7 +22,7 @@ from disam_ros.config import (
 )
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.evaluation.answers import localize_all
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import PoseWithCovariance, Transform, distance, offset
 from disam_ros.localization import pipeline, verification
 from disam_ros.localization.calibration import DEFAULT
 from disam_ros.localization.localizer import Localizer
@@ -38,7 +38,7 @@ from disam_ros.localization.verification import (
     with_inliers,
 )
 from disam_ros.mapping.builder import build_map
-from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance, offset
+from disam_ros.models.similarity import TEMPERATURE
 
 ROUTE = [pose(x) for x in np.arange(-6.0, 7.0, 2.0)]
 QUERY = pose(0.6, -0.1, 0.7, 4.0)

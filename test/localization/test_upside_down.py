@@ -11,11 +11,11 @@ from support.localize import process
 
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.localization.checks import EVERY, WINS
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
-from disam_ros.localization.upside_down import EVERY, WINS
 from disam_ros.mapping.builder import build_map
 
 ENOUGH = EVERY * WINS  # images after which a turned camera is told

@@ -23,7 +23,7 @@ from disam_ros.features.learned import weights
 from disam_ros.features.local_features import open_features
 from disam_ros.features.triangulation import fuse_depths, inverse_depths
 from disam_ros.files.outputs import MANIFEST
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import PoseWithCovariance, Transform, distance, offset, retract
 from disam_ros.localization import verification
 from disam_ros.localization.query import Frame
 from disam_ros.localization.verification import (
@@ -34,7 +34,6 @@ from disam_ros.localization.verification import (
 from disam_ros.mapping.builder import MapBuilder, build_map
 from disam_ros.mapping.keypoints import FILE, XFEAT, XFEAT_ONNX
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
-from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
 NOISE = 1.0 / 300.0
 CONFIG = MapBuilderConfig(

@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform, is_covariance, offset, retract
 from disam_ros.image import read, to_tensor
-from disam_ros.localization.view_shift import (
+from disam_ros.localization.pose import (
     CONFLICT,
     GAIN,
     LARGEST_SCALE,
@@ -22,10 +22,13 @@ from disam_ros.localization.view_shift import (
     view_angle,
     with_view_angle,
 )
-from disam_ros.models.descriptor import fine_descriptor
 from disam_ros.models.model import load_model
-from disam_ros.models.similarity import Shifts, shifted_similarities, sub_cell_shifts
-from disam_ros.uncertainty import PoseWithCovariance, is_covariance, offset, retract
+from disam_ros.models.similarity import (
+    Shifts,
+    fine_descriptor,
+    shifted_similarities,
+    sub_cell_shifts,
+)
 
 ROOT = Path(__file__).parents[2]
 WIDEST = 0.25  # share of the view

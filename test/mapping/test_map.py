@@ -24,9 +24,9 @@ from disam_ros.mapping.index import CellIndex
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
 from disam_ros.mapping.thumbnails import BYTES, FILE
 from disam_ros.mapping.writer import MapWriter
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import PRESETS, NetworkConfig
+from disam_ros.models.similarity import descriptor_shapes
 
 
 def build(dataset, model, output, config):

@@ -15,8 +15,8 @@ from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.life.inspection import findings, worst_places
 from disam_ros.mapping.life.weakness import risk_at, weakness
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import load_model
+from disam_ros.models.similarity import descriptor_shapes
 
 CONFIG = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR, keypoints=0)
 COUNT, TWINS = 60, (8, 44)  # images 1 m apart; two stretches look the same

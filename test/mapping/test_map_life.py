@@ -24,8 +24,7 @@ from disam_ros.mapping.life.regions import inside, polygon
 from disam_ros.mapping.life.summary import require_sound, summary
 from disam_ros.mapping.place_map import DIRECTIONS, PlaceMap
 from disam_ros.models.added_files import add_projection
-from disam_ros.models.backend import select_backend
-from disam_ros.models.descriptor import describe
+from disam_ros.models.backend import describe, select_backend
 from disam_ros.models.model import load_model
 from disam_ros.models.projection import FILE, Projection, read_projection, write_projection
 

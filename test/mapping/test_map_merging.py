@@ -23,9 +23,9 @@ from disam_ros.mapping.life.frames import align_maps, estimate
 from disam_ros.mapping.life.merging import extend, plane_from_plane
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.added_files import add_projection
-from disam_ros.models.backend import select_backend
-from disam_ros.models.descriptor import describe, descriptor_shapes
+from disam_ros.models.backend import describe, select_backend
 from disam_ros.models.model import load_model
+from disam_ros.models.similarity import descriptor_shapes
 
 SIZE = 64
 CONFIG = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR, keypoints=0)

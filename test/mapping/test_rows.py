@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from disam_ros.errors import MapError
-from disam_ros.files.held import HeldFile
+from disam_ros.files.reading import HeldFile
 from disam_ros.mapping.rows import Rows
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(10, 3, 2)

@@ -19,15 +19,19 @@ from disam_ros.image import network_input
 from disam_ros.localization import localizer as localizer_module
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
-from disam_ros.mapping import fine_rows
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import TorchIndex
+from disam_ros.mapping.rows import FineRows, to_device
 from disam_ros.models.arrays import sample_images
 from disam_ros.models.backend import TorchBackend, select_backend
-from disam_ros.models.cuda.backend import AGREEMENT, CudaBackend
-from disam_ros.models.cuda.fallback import leave_device
-from disam_ros.models.cuda.graphs import RECORDED_AT, Graphs
-from disam_ros.models.cuda.inputs import DeviceInputs
+from disam_ros.models.cuda import (
+    AGREEMENT,
+    RECORDED_AT,
+    CudaBackend,
+    DeviceInputs,
+    Graphs,
+    leave_device,
+)
 from disam_ros.models.model import create_model, load_model
 from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.similarity import fine_similarity, least_similarity
@@ -172,7 +176,7 @@ def test_a_network_that_cannot_be_recorded_runs_kernel_by_kernel(monkeypatch, ca
     def refuses(network, images):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr("disam_ros.models.cuda.graphs.record", refuses)
+    monkeypatch.setattr("disam_ros.models.cuda.record", refuses)
     graphs, images = Graphs(True), torch.ones(1, 3, 4, 4)
     for _ in range(RECORDED_AT + 2):
         assert torch.equal(graphs("day", lambda x: (2 * x,), images)[0], 2 * images)
@@ -187,7 +191,7 @@ def test_a_recurring_shape_is_recorded_once_and_others_are_not(monkeypatch):
         recorded.append(images.shape[0])
         return network
 
-    monkeypatch.setattr("disam_ros.models.cuda.graphs.record", record)
+    monkeypatch.setattr("disam_ros.models.cuda.record", record)
     graphs = Graphs(True)
     for batch in (1, 4, 1, 1, 1, 1):
         graphs("day", lambda x: (x,), torch.ones(batch, 3, 4, 4))
@@ -215,8 +219,8 @@ def test_search_in_parts_finds_what_search_at_once_finds(device, monkeypatch):
 @every_device
 def test_fine_rows_are_the_same_kept_on_the_device_and_uploaded(device):
     stored = np.random.default_rng(0).integers(-127, 128, (50, 8)).astype(np.int8)
-    rows, chosen = fine_rows.FineRows(stored, device), np.array([7, 3, 49])
-    for resident in (None, fine_rows.to_device(stored, device)):
+    rows, chosen = FineRows(stored, device), np.array([7, 3, 49])
+    for resident in (None, to_device(stored, device)):
         rows.resident = resident
         result = torch.as_tensor(rows.of(chosen)).cpu().numpy()
         assert result.dtype == np.float32 and np.array_equal(result, stored[chosen])
@@ -227,7 +231,7 @@ def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):
         raise fault("memory")
 
     monkeypatch.setattr(torch, "empty", full)
-    assert fine_rows.to_device(np.zeros((5, 4), np.int8), "cpu") is None
+    assert to_device(np.zeros((5, 4), np.int8), "cpu") is None
     assert "stay in the CPU's memory" in caplog.text
 
 
@@ -321,7 +325,7 @@ def test_an_image_is_answered_whatever_stage_a_fake_gpu_fails_in(
 
 def test_cameras_encoded_as_one_batch_give_the_queries_of_each_alone(place_map):
     localizer = Localizer(*place_map, ANSWERS)
-    frames = [Frame(texture(k), localizer.only_camera()) for k in range(4)]
+    frames = [Frame(texture(k), localizer.map.main_camera()) for k in range(4)]
     domain = localizer.choose_domain(frames[0])
     for frame, query in zip(frames, localizer.encode(frames, domain), strict=True):
         (alone,) = localizer.encode([frame], domain)

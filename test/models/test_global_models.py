@@ -22,12 +22,12 @@ from disam_ros.files.outputs import MANIFEST
 from disam_ros.geometry import distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
-from disam_ros.models.backend import OnnxBackend, TorchBackend
-from disam_ros.models.descriptor import coarse_descriptor, describe, fine_descriptor
+from disam_ros.models.backend import OnnxBackend, TorchBackend, describe
 from disam_ros.models.export import PACKAGES, TOLERANCE, export_onnx, relative_error
 from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.global_descriptors.network import GlobalNetwork
 from disam_ros.models.model import global_model, load_model, save_model
+from disam_ros.models.similarity import coarse_descriptor, fine_descriptor
 
 TINY = GlobalConfig("disam", width=4, encoder_blocks=1, clusters=4, image_size=(48, 64))
 WITH_ALL = GlobalConfig("mobile", clusters=3, depth=True, size=16, image_size=(48, 64))

@@ -32,7 +32,7 @@ from disam_ros.models import imported
 from disam_ros.models.backend import select_backend
 from disam_ros.models.export import export_onnx, relative_error
 from disam_ros.models.networks import Encoder
-from disam_ros.models.onnx_runtime.session import ON_CPU, ON_CUDA
+from disam_ros.models.onnx_runtime import ON_CPU, ON_CUDA
 
 for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")

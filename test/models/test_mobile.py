@@ -8,11 +8,11 @@ from torch import nn
 from disam_ros.config import DescriptorConfig
 from disam_ros.domains.domain import Domain
 from disam_ros.errors import ModelError
-from disam_ros.models.descriptor import coarse_descriptor, descriptor_shapes
 from disam_ros.models.mobile import BATCH_NORM_EPSILON, STAGES, MobileEncoder, read_backbone
 from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import MOBILE_CHANNELS, PRESETS, NetworkConfig
 from disam_ros.models.networks import Decoder, build_decoder
+from disam_ros.models.similarity import coarse_descriptor, descriptor_shapes
 from training.disam.networks import create_networks
 from training.disam.run import Training
 from training.recipes import parse_config

@@ -7,18 +7,16 @@ import pytest
 import torch
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import (
-    coarse_descriptor,
-    fine_descriptor,
-    grid_shape,
-    shifted_descriptors,
-)
 from disam_ros.models.similarity import (
     Shifts,
     activation_map,
+    coarse_descriptor,
     coarse_similarity,
+    fine_descriptor,
     fine_similarity,
+    grid_shape,
     sam_weights,
+    shifted_descriptors,
     shifted_similarities,
     sub_cell_shifts,
 )

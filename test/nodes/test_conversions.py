@@ -18,12 +18,10 @@ from support.messages import image_message
 from disam_ros.camera import Camera, camera_of_info, vehicle_camera
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.errors import GeometryError, ImageError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, publishable_covariance
 from disam_ros.nodes import conversions
-from disam_ros.nodes.conversions import image_from_message
-from disam_ros.nodes.markers import candidate_markers
+from disam_ros.nodes.conversions import candidate_markers, image_from_message
 from disam_ros.nodes.match_picture import overlay_heat
-from disam_ros.uncertainty import publishable_covariance
 
 
 @pytest.mark.parametrize("encoding", [*conversions.CV_BRIDGE_BYTES, "mono16", "bayer_grbg8"])

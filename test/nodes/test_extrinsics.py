@@ -16,8 +16,8 @@ from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
-from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.nodes.tf import Extrinsics, from_parameter
 
 FIXED = {"front": Transform.from_xyz_rpy([1.0, 0, 0, 0, 0, 0])}
 

@@ -24,19 +24,18 @@ from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.writer import BagWriter, optical_frame
 from disam_ros.datasets.sources import open_dataset, open_images
-from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
+from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance, publishable_covariance
 from disam_ros.image import encode_jpeg
-from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
+from disam_ros.localization.query import KNOWN, UNKNOWN, UNREADABLE
 from disam_ros.mapping.builder import build_map
 from disam_ros.nodes.localizer.publishers.answer_status import candidate_ids
 from disam_ros.nodes.rclpy_extra import parameters
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag
 from disam_ros.nodes.replay.replay_drive import replay_drive
-from disam_ros.uncertainty import publishable_covariance
 
 SECOND = 10**9
 PERIOD, ODOMETRY_PERIOD = 0.5, 0.05  # of images and odometry [s]

@@ -20,7 +20,7 @@ from disam_ros.datasets.sources import open_images
 from disam_ros.errors import BagError, ConfigError, DisamError, MapError, OutputError
 from disam_ros.geometry import Transform, distance
 from disam_ros.image import encode_jpeg
-from disam_ros.localization.answer import KNOWN, MISSING
+from disam_ros.localization.query import KNOWN, MISSING
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.replay import node_run
 from disam_ros.nodes.replay.answer_recorder import AnswerRecorder

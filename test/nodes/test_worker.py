@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from disam_ros.nodes.worker import Worker
+from disam_ros.nodes.image_input import Worker
 
 DEADLINE = 300.0  # seconds; only a worker that hangs needs them
 

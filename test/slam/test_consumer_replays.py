@@ -8,12 +8,12 @@ from demo.drives import CONDITIONS, DATA, MODEL, make_map
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_images
 from disam_ros.evaluation.drive import as_mapped
+from disam_ros.geometry import PoseWithCovariance
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.slam.agreement import Motion, StampedPose
 from disam_ros.slam.supervisor import Supervisor, is_confident
-from disam_ros.uncertainty import PoseWithCovariance
 
 LIMITS = Motion(noise=0.1, max_speed=20.0)
 CERTAIN = np.diag([0.25, 0.25, 0.25, 0.07, 0.07, 0.07])  # as AMCL claims

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform, retract
 from disam_ros.slam.edges import TOLERANCE_NS, edge_between
 from disam_ros.slam.loop_closure_message import MAP, LoopClosure
-from disam_ros.uncertainty import PoseWithCovariance, retract
 
 SECOND = 10**9
 NODES = {k * SECOND + 10_000_000: 100 + k for k in range(60)}  # made of images 10 ms later

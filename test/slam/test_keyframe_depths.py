@@ -13,13 +13,12 @@ import pytest
 from support import scene
 
 from disam_ros.config import LoopClosureConfig
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import PoseWithCovariance, Transform, distance, offset, retract
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam import keyframe_depths, loop_closure
 from disam_ros.slam.keyframe_depths import REACH, KeyframeDepths, View, extract
 from disam_ros.slam.loop_closure import UNSCALED_SIGMA, LoopCloser
 from disam_ros.slam.loop_verification import MIN_INLIERS, pose_of_base, verify_loop
-from disam_ros.uncertainty import PoseWithCovariance, offset, retract
 
 MOUNT = Transform.from_xyz_rpy([0.5, -0.3, 1.2, -np.pi / 2, 0.0, -np.pi])  # optical, to the right
 CAMERA = replace(scene.CAMERA, base_from_camera=MOUNT)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
-from disam_ros.geometry import Transform, distance
+from disam_ros.geometry import PoseWithCovariance, Transform, distance
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam import loop_closure
 from disam_ros.slam.driven_path import DrivenPath
@@ -25,7 +25,6 @@ from disam_ros.slam.loop_closure_message import (
     to_values,
 )
 from disam_ros.slam.map_match import MapMatch
-from disam_ros.uncertainty import PoseWithCovariance
 
 RADIUS, STEP = 30.0, 2.0  # metres: a circle of 188 m, an image each two metres
 LAP = round(2 * np.pi * RADIUS / STEP)

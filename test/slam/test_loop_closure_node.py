@@ -15,10 +15,9 @@ from support.data import detailed
 
 from disam_ros.camera import Camera, uncalibrated
 from disam_ros.config import LoopClosureConfig
-from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import Answer
+from disam_ros.geometry import PoseWithCovariance, Transform, distance
 from disam_ros.localization.pipeline import Localized, Shot
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Frame, Query
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import _of_vehicle
 from disam_ros.node_config import LocalizerNodeConfig
@@ -26,7 +25,6 @@ from disam_ros.nodes.localizer.publishers.loop_closures import VERIFIED, LoopClo
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.slam.loop_closure_message import OWN, from_values
 from disam_ros.slam.map_match import relative_to
-from disam_ros.uncertainty import PoseWithCovariance
 
 MOUNT = Transform.from_xyz_rpy([0.8, 0.0, 1.5, -np.pi / 2, 0.0, -np.pi / 2])
 

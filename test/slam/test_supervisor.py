@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam.agreement import (
     AGREEING,
@@ -30,7 +30,6 @@ from disam_ros.slam.supervisor import (
     State,
     Supervisor,
 )
-from disam_ros.uncertainty import PoseWithCovariance
 
 LIMITS = Motion(noise=0.1, max_speed=2.0)
 COVARIANCE = np.diag([0.3, 0.3, 1e-4, 1e-5, 1e-5, 0.05]) ** 2  # flat: sure of height and tilt

@@ -4,15 +4,14 @@
 from dataclasses import replace
 
 from disam_ros.config import SequenceConfig
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
-from disam_ros.localization.query import Frame, Query
+from disam_ros.localization.query import Answer, Frame, Query
 
 
 def frame_of(localizer: Localizer, image, stamp_ns=None, camera=None, **conditions) -> Frame:
     """An image of the map's only camera, unless another is named."""
-    return Frame(image, camera or localizer.only_camera(), stamp_ns, **conditions)
+    return Frame(image, camera or localizer.map.main_camera(), stamp_ns, **conditions)
 
 
 def describe(localizer: Localizer, image, *arguments, **conditions) -> Query:

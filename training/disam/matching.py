@@ -9,15 +9,16 @@ from functools import partial
 from torch import Tensor
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import (
+from disam_ros.models.similarity import (
     coarse_descriptor,
     fine_descriptor,
     grid_of,
     is_one_cell,
+    normalize,
     pool,
+    shifted_similarities,
     shifts_of,
 )
-from disam_ros.models.similarity import normalize, shifted_similarities
 
 Similarity = Callable[[Tensor, Tensor], Tensor]  # [A, C, h, w], [B, C, h, w] → [A, B]
 

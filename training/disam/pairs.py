@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.descriptor import is_one_cell
-from disam_ros.models.similarity import Shifts, shifted_similarities
+from disam_ros.models.similarity import Shifts, is_one_cell, shifted_similarities
 from training.disam import losses
 from training.disam.config import AlignedConfig, DisamStageConfig
 from training.disam.matching import similarity_of

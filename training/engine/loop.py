@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from disam_ros.domains.rules import domains_named, load_rules
+from disam_ros.domains.domain import domains_named, load_rules
 from disam_ros.entry import heeded
 from disam_ros.files.outputs import MODEL, require_output
 from disam_ros.models.model import Model, load_model

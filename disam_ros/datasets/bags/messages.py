@@ -236,31 +236,25 @@ def compressed_image(stamp: int, frame: str, jpeg: bytes) -> Any:
 
 def raw_image(stamp: int, frame: str, image: NDArray[np.uint8]) -> Any:
     """Make a sensor_msgs/Image, rgb8, of RGB [H, W, 3]."""
-    height, width = image.shape[:2]
-    return make(
-        IMAGE,
-        header=header(stamp, frame),
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=np.ascontiguousarray(image).reshape(-1),
-    )
+    return _image(stamp, frame, "rgb8", np.ascontiguousarray(image))
 
 
 def depth_image(stamp: int, frame: str, depth: NDArray[np.floating[Any]]) -> Any:
     """Make a sensor_msgs/Image, 32FC1, little-endian, of depth [H, W] [m]."""
-    height, width = depth.shape
-    pixels = np.ascontiguousarray(depth, dtype="<f4")
+    return _image(stamp, frame, "32FC1", np.ascontiguousarray(depth, dtype="<f4"))
+
+
+def _image(stamp: int, frame: str, encoding: str, pixels: NDArray[Any]) -> Any:
+    """Make a sensor_msgs/Image of contiguous pixels [H, W, …]."""
+    height, width = pixels.shape[:2]
     return make(
         IMAGE,
         header=header(stamp, frame),
         height=height,
         width=width,
-        encoding="32FC1",
+        encoding=encoding,
         is_bigendian=0,
-        step=4 * width,
+        step=pixels.nbytes // height,
         data=pixels.reshape(-1).view(np.uint8),
     )
 

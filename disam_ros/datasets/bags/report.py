@@ -25,6 +25,7 @@ from disam_ros.pose_buffer import NANOSECONDS, Track
 
 MOVES = 2.0  # reach of a drive [m]
 STANDS = 0.05  # of it, the most that odometry has which stands still
+MAX_POSE_GAP = 0.5  # time between two poses that are interpolated [s]
 PACKAGE = logging.getLogger("disam_ros")
 
 
@@ -45,15 +46,13 @@ class BagReport:
         return [*lines, "", verdict]
 
 
-def report_on(
-    bag: Path | str, options: BagOptions, poses: PoseSource | None = None, max_pose_gap: float = 0.5
-) -> BagReport:
+def report_on(bag: Path | str, options: BagOptions, poses: PoseSource | None = None) -> BagReport:
     """Report on a bag as `BagImages` reads it to build a map. Raises BagError for one that cannot
     be opened."""
     report = BagReport()
     with _collected(report.oddities):
         try:
-            _describe(report, bag, options, poses, max_pose_gap)
+            _describe(report, bag, options, poses)
         except DisamError as error:
             report.fault = str(error)
     return report
@@ -64,7 +63,6 @@ def _describe(
     bag: Path | str,
     options: BagOptions,
     poses: PoseSource | None,
-    max_pose_gap: float,
 ) -> None:
     """Fill a report in. Raises DisamError with the fault."""
     path = Path(bag)
@@ -88,7 +86,7 @@ def _describe(
             ("left out", f"{topic.topic}: {topic.fault}") for topic in survey.topics.left_out
         ]
         report.oddities += list(survey.mount_faults.values())
-        recording, _ = open_recording(reader, survey, options, max_pose_gap)
+        recording, _ = open_recording(reader, survey, options, MAX_POSE_GAP)
         sides = survey.side_topics
         report.rows += [
             ("frames", f"{options.map_frame or 'map'} ← {survey.base_frame}"),
@@ -109,7 +107,7 @@ def _describe(
             name = "or poses" if number else "poses"
             option = f", {candidate.option}" if number else ""
             report.rows.append((name, f"{candidate.text()}{option}"))
-    images = BagImages(path, options, poses=poses, max_pose_gap=max_pose_gap, mounted=True)
+    images = BagImages(path, options, poses=poses, max_pose_gap=MAX_POSE_GAP, mounted=True)
     report.rows.append(("clock", _clock(images)))
 
 

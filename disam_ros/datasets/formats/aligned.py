@@ -33,14 +33,13 @@ class Aligned(Format):
     TITLE: ClassVar[str] = "a folder per condition; image i shows place i"
     intrinsics: tuple[float, ...] = intrinsics_setting()
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the images in the order of the numbers in their names.
 
         Image i gets the stamp i seconds, which counts as an unknown clock, and a pose i metres
         along the map's x axis, looking along it: an index in metres, not a measured place. Raises
         DatasetError, also where folders hold different numbers of images.
         """
-        directory = path
         if not directory.is_dir():
             raise DatasetError(
                 f"{directory} not found: expected a folder with a folder per condition"

@@ -68,12 +68,12 @@ class CmuSeasons(Format):
     TITLE: ClassVar[str] = "a slice of CMU-Seasons or Extended CMU-Seasons"
     slice: int = setting(REQUIRED, "number of the slice, such as 2", minimum=0, maximum=10_000)
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the slice. Domains are the twelve conditions by their capture dates.
 
         Raises DatasetError.
         """
-        directory, name = path, f"slice{self.slice}"
+        name = f"slice{self.slice}"
         extended = directory / name / f"ground-truth-database-images-{name}.txt"
         if extended.is_file():
             folder, ending = directory / name, "us.jpg"

@@ -91,9 +91,8 @@ class Colmap(Format):
     scale: float = scale_setting()
     georegister: bool = georegister_setting()
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the images in the order of their stamps. Raises DatasetError."""
-        directory = path
         folder = _model_folder(directory, self.model)
         cameras, registered = read_model(folder)
         if unknown := {item.camera for item in registered} - set(cameras):

@@ -41,8 +41,6 @@ def write_dataset(
     foreign: ForeignDataset,
     directory: Path | str,
     domains: Sequence[str] = (),
-    *,
-    show_progress: bool = True,
     overwrite: bool = False,
 ) -> Conversion:
     """Write a foreign data set as a dataset directory, JPEGs as they are, others as JPEG.
@@ -62,7 +60,7 @@ def write_dataset(
     counts: Counter[str] = Counter(images=len(images) + sum(foreign.left_out.values()))
     counts.update(foreign.left_out)
     with DatasetWriter(directory, foreign.info, overwrite) as writer:
-        for item in tqdm(images, desc="convert", unit="img", disable=not show_progress):
+        for item in tqdm(images, desc="convert", unit="img"):
             jpeg = _jpeg_of(foreign, item)
             counts["kept" if jpeg else "damaged"] += 1
             if jpeg:

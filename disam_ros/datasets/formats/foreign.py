@@ -72,7 +72,7 @@ class Format(ABC):
             return self._read(Path(path))
 
     @abstractmethod
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, path: Path, /) -> ForeignDataset:
         """Read the data set in a folder or a file. Raises DatasetError."""
 
 

@@ -50,9 +50,8 @@ class KittiOdometry(Format):
     domain: str = domain_setting()
     camera: int = setting(2, "number of the camera; 2: left colour", minimum=0, maximum=3)
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the images; those of the sequences 11 to 21 have no poses. Raises DatasetError."""
-        directory = path
         folder = directory / "sequences" / self.sequence
         if not folder.is_dir():
             names = sorted(folder.name for folder in directory.glob("sequences/*"))

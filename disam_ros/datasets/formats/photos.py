@@ -16,7 +16,6 @@ from tqdm import tqdm
 from disam_ros import image
 from disam_ros.camera import Camera, same_shape
 from disam_ros.datasets.dataset import DatasetInfo
-from disam_ros.datasets.formats.alike import merge_alike
 from disam_ros.datasets.formats.exif import Exif, read_exif, stamps_of
 from disam_ros.datasets.formats.foreign import (
     LOOKS_AHEAD,
@@ -29,6 +28,7 @@ from disam_ros.datasets.formats.foreign import (
     pinhole,
     turned,
 )
+from disam_ros.datasets.formats.reconstruction import merge_alike
 from disam_ros.datasets.trajectories.geodetic import local_poses
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
@@ -46,13 +46,12 @@ class Photos(Format):
     domain: str = domain_setting()
     intrinsics: tuple[float, ...] = intrinsics_setting()
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the photos; those without a place have no pose.
 
         They look where GPSImgDirection says if each has it, else where the camera moves. Altitudes
         are not used: phones' are tens of metres off. Raises DatasetError.
         """
-        directory = path
         files = image_files(directory)
         exifs = [read_exif(file) for file in tqdm(files, desc="EXIF", unit="img")]
         stamps = stamps_of(files, exifs)

@@ -54,12 +54,11 @@ class RobotcarSeasons(Format):
 
     TITLE: ClassVar[str] = "RobotCar-Seasons, all conditions that are unpacked"
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the images. The domain of a condition is its name with _ for - after `robotcar_`.
 
         Raises DatasetError.
         """
-        directory = path
         conditions = [name for name in CONDITIONS if (directory / "images" / name).is_dir()]
         if not conditions:
             raise DatasetError(

@@ -55,9 +55,8 @@ class Tum(Format):
     intrinsics: tuple[float, ...] = intrinsics_setting("calibration.txt")
     max_gap: float = gap_setting()
 
-    def _read(self, path: Path) -> ForeignDataset:
+    def _read(self, directory: Path, /) -> ForeignDataset:
         """Read the images. Raises DatasetError."""
-        directory = path
         listing = self.images or ("rgb.txt" if (directory / "rgb.txt").is_file() else "rgb")
         chosen = directory / listing
         files = _listed(chosen) if chosen.is_file() else _named_by_stamp(chosen)

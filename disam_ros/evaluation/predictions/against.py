@@ -16,11 +16,10 @@ from disam_ros.datasets.sources import open_images
 from disam_ros.datasets.trajectories import Trajectory
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL
-from disam_ros.evaluation.predictions.names import Names, name_of, utm_id
-from disam_ros.evaluation.predictions.reading import Predictions
+from disam_ros.evaluation.predictions.files import Names, Predictions, name_of, utm_id
 from disam_ros.evaluation.results import Results
 from disam_ros.geometry import Transform, distance
-from disam_ros.localization.answer import KNOWN, UNKNOWN
+from disam_ros.localization.query import KNOWN, UNKNOWN
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.pose_buffer import PoseBuffer
 

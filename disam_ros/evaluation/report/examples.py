@@ -199,7 +199,7 @@ def _heat(choice: Choice, image: Image, localizer: Localizer) -> NDArray[np.floa
     try:
         frame = Frame(
             image,
-            answer.record.camera or localizer.only_camera(),
+            answer.record.camera or localizer.map.main_camera(),
             answer.record.stamp_ns or None,
             domain=answer.domain or None,
         )

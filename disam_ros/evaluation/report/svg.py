@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FULL = 1080  # width of the page, in CSS pixels (points of the figure)
 HALF = 530  # width of one of two in a row
 MAX_VECTORS = 5000  # markers in one scatter plot; more are rasterized
+LONGEST = 34  # characters of a legend label
 MAX_TITLES = 2000  # markers in one scatter plot that have tooltips
 PIXELS_PER_INCH = 144  # of rasterized markers, twice the page's
 
@@ -98,9 +99,9 @@ def named_style(index: int) -> dict[str, Any]:
     }
 
 
-def label_of(name: str, most: int = 34) -> str:
+def label_of(name: str) -> str:
     """Makes a legend label of a name: shortened, and shown despite a leading underscore."""
-    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     return f" {short}" if short.startswith("_") else short
 
 

@@ -19,8 +19,7 @@ from disam_ros.errors import ConfigError, ModelError
 from disam_ros.features.inlier_evidence import MODELS, PoseErrors
 from disam_ros.features.inlier_evidence import fit_errors as fit_pose_errors
 from disam_ros.files.printable import printable
-from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer
+from disam_ros.geometry import Transform, offset
 from disam_ros.localization.calibration import (
     DEFAULT,
     LOW,
@@ -31,18 +30,17 @@ from disam_ros.localization.calibration import (
     highest_ratio,
     z_scores,
 )
+from disam_ros.localization.candidates import WIDEST, place_lead
 from disam_ros.localization.drive import localize_drive
-from disam_ros.localization.evidence import WIDEST, place_lead
 from disam_ros.localization.fitting.error_fit import ACCURACY, fit_errors
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
-from disam_ros.localization.query import Query
+from disam_ros.localization.pose import AXES, RELATIVE, expected_angle
+from disam_ros.localization.query import Answer, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.verification import Verifier
-from disam_ros.localization.view_shift import AXES, RELATIVE, expected_angle
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.spacing import neighbour_steps, spacings
-from disam_ros.uncertainty import offset
 
 NEAR_M, NEAR_DEG = 2.5, 20.0  # pose difference up to which a map image is a positive
 NEAR_STEPS = 0.75  # at least, in local spacings of the map
@@ -80,8 +78,8 @@ class _Error:
 
     domain: str
     offset: NDArray[np.float64]  # its error [6]
-    spread: NDArray[np.float64]  # [6, 6] (answer.py)
-    steps: NDArray[np.float64]  # [6, 6] (answer.py)
+    spread: NDArray[np.float64]  # [6, 6] (query.py)
+    steps: NDArray[np.float64]  # [6, 6] (query.py)
     # Between its view and that of its map image, sideways and upright [2] [rad]; nan where unknown.
     angles: NDArray[np.float64]
     angle_errors: NDArray[np.float64]  # of these [2] [rad]

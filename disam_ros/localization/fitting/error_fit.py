@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from disam_ros.mapping.spacing import bends, snapped
+from disam_ros.localization.calibration import bends, snapped
 
 ACCURACY = (0.05, 0.25)  # of the drives' poses: smallest errors that they can teach [m], [deg]
 MIN_PROGRESS = 0.5  # along the track, of a step [m, rad] of unit length that leads anywhere

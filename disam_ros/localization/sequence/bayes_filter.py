@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Belief
-from disam_ros.localization.curve import METRES_PER_RADIAN
-from disam_ros.localization.sequence.speed import Speeds
-from disam_ros.localization.sequence.transitions import TRACKED, Transitions, displacement
+from disam_ros.localization.pose import METRES_PER_RADIAN
+from disam_ros.localization.query import Belief
+from disam_ros.localization.sequence.transitions import TRACKED, Speeds, Transitions, displacement
 
 SAME_HEADING = np.radians(45.0)  # largest difference in heading of images of one place
 PLACE_STEPS = 1.5  # least radius of a place, in local spacings of the map
@@ -194,7 +193,7 @@ class SequenceFilter(Transitions):
 
         ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite. floor:
         of all others. place: images of the best place [k]; log_odds: that it is the right one
-        (evidence.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
+        (candidates.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
         probability that it says nothing. unseen: images of which it says nothing [N]; None: none.
         fresh: share of the best place that earlier images have not spoken for, 0…1: what lies off
         the map and resembles a place goes on resembling it.

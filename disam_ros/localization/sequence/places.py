@@ -2,7 +2,7 @@
 """Places of a map: poses of the mapping vehicle, and which image of each camera shows them.
 
 The states of a vehicle's belief are these places, each with the vehicle turned by quarters as far
-as its cameras see something then (camera/rig.py). Images of several cameras that were taken near
+as its cameras see something then (camera/views.py). Images of several cameras that were taken near
 each other are one place.
 """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The belief of a sequence of images, and the cameras that they are of."""
+"""The belief of a sequence of images, the cameras that they are of, and their clocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import ViewMatch
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Belief
 from disam_ros.localization.calibration import COARSE_SAMPLE, ScoreScale
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Query
+from disam_ros.localization.pose import ErrorScale
+from disam_ros.localization.query import Belief, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.places import NONE, Places
-from disam_ros.localization.view_shift import ErrorScale
 from disam_ros.mapping.repetition import evenly
 
 NEIGHBOUR_PAIRS = 2000  # pairs of map images that their similarity is estimated from, at most
@@ -28,6 +27,9 @@ ALIVE_NS = 2_000_000_000  # since its last image within which a camera counts as
 TURNED = (1.0, 0.1, 1.0, 0.1)  # prior weights of quarters: vehicles seldom stand across a track
 JOINT = 0.5  # exponent of the number of images of one moment in their evidence
 REFERENCE = 1.0  # displacement after which an image is as different as wholly new evidence [m]
+RECENT = 3  # images of every camera within which those count that still send some
+ONE_CLOCK_NS = 1_000_000_000  # by which stamps of one clock may differ
+CLOCK_JUMP_NS = 10_000_000_000  # step of a camera's stamps that the others have to confirm
 
 
 @dataclass
@@ -280,3 +282,35 @@ def neighbour_dissimilarity(
     gaps = np.linalg.norm(positions[first + 1] - positions[first], axis=1)
     nearer = np.minimum(1.0, REFERENCE / np.maximum(gaps, 1e-6))
     return float(np.quantile((1.0 - (unit[0] * unit[1]).sum(1)) * nearer, 0.1))
+
+
+class ClockVote:
+    """Detects a camera whose stamps are not of the clock that most cameras of a vehicle have."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[str, tuple[int, int]] = {}  # the last two by camera [ns]
+        self._numbers: dict[str, int] = {}  # of its last image, among all
+        self._count = 0
+
+    def agrees(self, camera: str, stamp_ns: int) -> bool:
+        """Whether an image's stamp is of the common clock: of most cameras that sent images of
+        late; among as many, of the first camera. A jump is one only when most cameras made it.
+        """
+        self._count += 1
+        before = self._stamps.get(camera, (stamp_ns, stamp_ns))[0]
+        self._stamps[camera], self._numbers[camera] = (stamp_ns, before), self._count
+        newest = self._count - RECENT * len(self._stamps)
+        recent = {name: self._stamps[name] for name, n in self._numbers.items() if n > newest}
+        if abs(stamp_ns - before) > CLOCK_JUMP_NS:
+            followed = sum(abs(last - stamp_ns) <= ONE_CLOCK_NS for last, _ in recent.values())
+            return 2 * followed > len(recent)
+        votes = {
+            name: sum(map(_one_clock(stamps), recent.values())) for name, stamps in recent.items()
+        }
+        leader = max(votes, key=lambda name: votes[name])
+        return _one_clock(recent[leader])(recent[camera])
+
+
+def _one_clock(stamps: tuple[int, int]) -> Callable[[tuple[int, int]], bool]:
+    """Whether any two of the last stamps of two cameras are near each other."""
+    return lambda others: any(abs(a - b) <= ONE_CLOCK_NS for a in stamps for b in others)

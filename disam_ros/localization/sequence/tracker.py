@@ -2,9 +2,9 @@
 """Sequence tracking: a Bayes filter over map images with image likelihoods and odometry.
 
 A vehicle has one filter, and the images of all its cameras are evidence of where it is: a camera
-sees at a place what a map image shows that looks where it does (camera/rig.py, places.py). Where no
-map image does, the image says nothing. A camera may as well see nothing of the map at all, with a
-probability that rises while it contradicts the place of which the belief is sure.
+sees at a place what a map image shows that looks where it does (camera/views.py, places.py). Where
+no map image does, the image says nothing. A camera may as well see nothing of the map at all, with
+a probability that rises while it contradicts the place of which the belief is sure.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.config import LocalizerConfig, VerifyConfig
-from disam_ros.geometry import Transform
-from disam_ros.localization.answer import Answer, Belief, Candidates
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.calibration import Calibration, z_scores
-from disam_ros.localization.evidence import place_lead, place_log_odds
+from disam_ros.localization.candidates import place_lead, place_log_odds
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Query
+from disam_ros.localization.query import Answer, Belief, Candidates, Query
 from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel
-from disam_ros.localization.sequence.clock_vote import ClockVote
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.localization.sequence.places import NONE, Places
-from disam_ros.localization.sequence.track import DOUBTED, WINDOW, Track, VehicleCamera
+from disam_ros.localization.sequence.track import DOUBTED, WINDOW, ClockVote, Track, VehicleCamera
 from disam_ros.localization.verification import Verification, worth_verifying
-from disam_ros.uncertainty import TEMPERATURE, PoseWithCovariance
+from disam_ros.models.similarity import TEMPERATURE
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
 TEMPER = 0.4  # exponent of the belief in the pose: scores of neighbouring images err together

@@ -27,8 +27,8 @@ from disam_ros.mapping.encoding import BatchEncoder
 from disam_ros.mapping.life.assembly import Part, assemble, reference, require_fit
 from disam_ros.mapping.life.frames import Alignment, align_maps
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.models.descriptor import descriptor_shapes
 from disam_ros.models.model import Model
+from disam_ros.models.similarity import descriptor_shapes
 
 logger = logging.getLogger(__name__)
 

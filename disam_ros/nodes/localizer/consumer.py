@@ -8,7 +8,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from disam_ros import geometry
 from disam_ros.config import LocalizerConfig
-from disam_ros.localization.answer import Answer
+from disam_ros.localization.query import Answer
 from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
 from disam_ros.nodes.localizer.consumer_pose import TOPIC, ConsumerPose

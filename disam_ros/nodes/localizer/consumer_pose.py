@@ -12,14 +12,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from disam_ros.errors import GeometryError
-from disam_ros.geometry import Transform
+from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.nodes import conversions
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions
 from disam_ros.nodes.tf import Tf
 from disam_ros.slam.agreement import StampedPose
-from disam_ros.uncertainty import PoseWithCovariance
 
 TOPIC = "consumer_pose"
 

@@ -19,8 +19,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.mapping.place_map import MapHeader, PlaceMap
 from disam_ros.node_config import LocalizerNodeConfig
-from disam_ros.nodes.extrinsics import fixed_extrinsics
-from disam_ros.nodes.tf import tf_installed
+from disam_ros.nodes.tf import fixed_extrinsics, tf_installed
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from rclpy.node import Node
 
 from disam_ros.device import describe_device
 from disam_ros.errors import BlindError, DisamError, ImageError, MapError
-from disam_ros.localization.answer import Answer
+from disam_ros.localization.checks import REMEDY
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.upside_down import REMEDY
+from disam_ros.localization.query import Answer
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor

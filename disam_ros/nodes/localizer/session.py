@@ -15,14 +15,12 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.errors import ConfigError
-from disam_ros.localization.answer import KNOWN, Answer
 from disam_ros.localization.pipeline import Localized, Shot
-from disam_ros.localization.query import Frame
+from disam_ros.localization.query import KNOWN, Answer, Frame
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.extrinsics import Extrinsics
-from disam_ros.nodes.image_input import ImageInput, image_topic
+from disam_ros.nodes.image_input import ImageInput, Worker, image_topic
 from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
@@ -42,7 +40,7 @@ from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summ
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
-from disam_ros.nodes.worker import Worker
+from disam_ros.nodes.tf import Extrinsics
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,8 @@ from disam_ros.mapping.builder import MapBuilder
 from disam_ros.models.model import load_model
 from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes.conversions import image_from_message
+from disam_ros.nodes.image_input import Worker
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
-from disam_ros.nodes.worker import Worker
 
 QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
 IMAGES, REQUESTS = "images", "requests"  # slots of the worker

@@ -22,7 +22,6 @@ from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
 from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.extrinsics import Extrinsics, from_parameter
 from disam_ros.nodes.image_input import ImageInput, StampChecker
 from disam_ros.nodes.map_builder.fix_input import FixInput
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
@@ -30,7 +29,7 @@ from disam_ros.nodes.rclpy_extra import parameters, process
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
 from disam_ros.nodes.rclpy_extra.waiting import steady_timer, waking_future
-from disam_ros.nodes.tf import Tf, open_tf
+from disam_ros.nodes.tf import Extrinsics, Tf, from_parameter, open_tf
 from disam_ros.plausibility import LONGEST_NS, Gate
 from disam_ros.pose_buffer import PoseBuffer
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,6 +104,16 @@ class InterruptibleExecutor(SingleThreadedExecutor):
             if isinstance(error.__cause__, KeyboardInterrupt):
                 raise error.__cause__ from error
             raise
+
+    def spin_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Runs callbacks until a condition holds; returns False after the timeout [s]."""
+        end = time.monotonic() + timeout
+        while not condition():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self.spin_once(timeout_sec=min(left, 0.1))
+        return True
 
 
 class GuardedExecutor(InterruptibleExecutor):

@@ -92,13 +92,7 @@ class AnswerRecorder:
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Records until a condition holds; returns False after the timeout [s]."""
         self._executor.add_node(self.node)  # a replay may have taken it
-        end = time.monotonic() + timeout
-        while not condition():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._executor.spin_once(timeout_sec=min(left, 0.1))
-        return True
+        return self._executor.spin_until(condition, timeout)
 
     def barrier(self) -> Callable[[], bool]:
         """Returns a check: has the localizer handled the messages that reached it before this call?

@@ -21,7 +21,7 @@ from disam_ros.datasets.bags.reader import BagReader, RawMessage
 from disam_ros.entry import signal_of
 from disam_ros.errors import ConfigError, DisamError
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.node_config import ReplayConfig
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR

@@ -169,7 +169,7 @@ class Player:
             else:
                 self._publish(message)
                 if self._deliver is not None and not self._config.rate:
-                    self._wait(self._deliver())
+                    self._executor.spin_until(self._deliver(), ANSWER_TIMEOUT)
 
     def _publish(self, message: RawMessage) -> None:
         self._publishers[message.topic].publish(bytes(message.data))
@@ -184,19 +184,9 @@ class Player:
         self._publish(message)
         if answers is None or self._config.rate:
             return
-        if not self._wait(lambda: answers(stamp_ns) > before):
+        if not self._executor.spin_until(lambda: answers(stamp_ns) > before, ANSWER_TIMEOUT):
             self.unanswered += 1
             self._log.warning(f"no answer within {ANSWER_TIMEOUT:g} s to image {stamp_ns} ns")
-
-    def _wait(self, condition: Callable[[], bool]) -> bool:
-        """Runs callbacks until a condition holds; returns False after ANSWER_TIMEOUT."""
-        end = time.monotonic() + ANSWER_TIMEOUT
-        while not condition():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._executor.spin_once(timeout_sec=min(left, 0.1))
-        return True
 
     def _wait_until(self, pacer: Pacer, stamp_ns: int) -> None:
         """Sleeps until a message is due, with the clock running; runs a callback at least."""

@@ -19,15 +19,15 @@ from disam_ros.errors import DisamError
 from disam_ros.evaluation import Drive, collect
 from disam_ros.evaluation.answers import QueryResult
 from disam_ros.geometry import Transform
-from disam_ros.localization.answer import KNOWN, MISSING, UNKNOWN, UNREADABLE
+from disam_ros.localization.query import KNOWN, MISSING, UNKNOWN, UNREADABLE
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.nodes.extrinsics import mapped_extrinsics
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.localizer.publishers.answer_status import FAILED, PUBLISHED
 from disam_ros.nodes.rclpy_extra.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.node_run import NodeOptions, NodeRun, replay_to_node
+from disam_ros.nodes.tf import mapped_extrinsics
 
 TOLERANCE_M, TOLERANCE_DEG = 0.5, 5.0  # at least, median between poses and their map images'
 

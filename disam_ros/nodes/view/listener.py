@@ -26,7 +26,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from disam_ros.errors import DisamError
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 from disam_ros.nodes import conversions, match_picture
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.rclpy_extra.process import GuardedExecutor

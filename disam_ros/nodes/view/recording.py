@@ -17,7 +17,7 @@ from PIL import Image
 from disam_ros.errors import ConfigError
 from disam_ros.files.outputs import writing
 from disam_ros.files.writing import atomic_file
-from disam_ros.localization.answer import KNOWN
+from disam_ros.localization.query import KNOWN
 from disam_ros.nodes.view.scene import TRACK, Cursor, Scene
 
 PERIOD = 0.2  # time between two looks for a new picture [s]

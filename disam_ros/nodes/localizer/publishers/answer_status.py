@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from disam_ros.errors import ImageError
-from disam_ros.localization.answer import KNOWN, UNKNOWN, UNREADABLE, Answer
+from disam_ros.localization.query import KNOWN, UNKNOWN, UNREADABLE, Answer
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, OK, WARN, shorten
 
 NAME = "localizer: answer"

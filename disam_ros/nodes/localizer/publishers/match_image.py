@@ -19,15 +19,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from disam_ros.errors import DisamError
-from disam_ros.localization.answer import KNOWN, UNKNOWN, Answer
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Query
+from disam_ros.localization.query import KNOWN, UNKNOWN, Answer, Query
 from disam_ros.mapping.thumbnails import shrink
 from disam_ros.nodes import conversions, match_picture
+from disam_ros.nodes.image_input import Worker
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.localizer.publishers.answer_status import probability_text
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
-from disam_ros.nodes.worker import Worker
 
 RATE = 5.0  # images a second, at most [Hz]
 DEPTH = 1

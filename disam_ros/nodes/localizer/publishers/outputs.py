@@ -14,14 +14,14 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from disam_ros.geometry import Transform, compose
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Localized
+from disam_ros.localization.query import Answer
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
+from disam_ros.nodes.conversions import candidate_markers
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.markers import candidate_markers
 from disam_ros.nodes.match_picture import overlay_heat
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 

@@ -11,8 +11,8 @@ from sensor_msgs.msg import NavSatFix, NavSatStatus
 from std_msgs.msg import Float32, Header, String
 
 from disam_ros.geodesy import Origin
-from disam_ros.localization.answer import Answer
 from disam_ros.localization.pipeline import Localized
+from disam_ros.localization.query import Answer
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions

@@ -4,11 +4,14 @@
 A transformer matches the keypoints of two images: in each layer every image attends to itself, with
 rotary encodings of the pixels, and to the other; matches are the mutual maxima of a soft assignment
 of enough probability. LighterGlue is the same network with fewer and narrower layers.
+
+No map is matched by it: it separates places no better than nearest neighbours, which take a
+fraction of its time (inliers.py).
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from disam_ros.features.detection import unit_vectors
+from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.learned.weights import load_weights
+from disam_ros.features.matching import Matches, NearestNeighbours
 
 MIN_PROBABILITY = 0.1  # of a match
 # Extra and file of the weights, and attention heads, by local features.
@@ -161,3 +167,30 @@ def _feed_forward(state: dict[str, Tensor], name: str) -> nn.Sequential:
         nn.GELU(),
         _linear(state, f"{name}.3"),
     )
+
+
+class LearnedMatcher(NearestNeighbours):
+    """LightGlue, with the weights for these local features. Raises ConfigError without them."""
+
+    def __init__(self, kind: str, device: str = "cpu") -> None:
+        super().__init__(kind)
+        self.name = f"{kind} lightglue"
+        self._network = load_matcher(kind, device)
+
+    def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
+        """Pairs of rows int64 [M, 2] of two images' keypoints."""
+        if not len(query) or not len(view):
+            return np.zeros((0, 2), np.int64)
+        a, b = (unit_vectors(self.kind, image.descriptors) for image in (query, view))
+        return match_learned(self._network, a, b, _centred(query), _centred(view))
+
+
+def _centred(image: Keypoints) -> NDArray[np.float32]:
+    """Pixels [K, 2] relative to the centre, the longer side −1 … 1; of an image of unknown size,
+    its keypoints reach to the edges."""
+    if image.camera is not None:
+        size: NDArray[Any] = np.array([image.camera.width, image.camera.height], np.float64)
+    else:
+        size = image.pixels.max(0) + 1.0
+    centred: NDArray[np.float32] = ((image.pixels - size / 2) / (size.max() / 2)).astype(np.float32)
+    return centred

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mapping vehicle's track between its images: a smooth curve through their poses.
+"""The pose at a place: along the track by its neighbouring images, across it by the view's shift.
 
-A cubic Hermite spline through four poses, its tangents those of parabolas through three (Catmull
+Along: an answer lies between two neighbouring images of a drive, on a smooth curve through their
+poses, a cubic Hermite spline through four, its tangents those of parabolas through three (Catmull
 and Rom 1974, at uneven distances). On KITTI odometry 00 with an image every 6.2 m, the true poses
 between the images are 0.018 m aside of it and turned by 0.27° (root mean square), from the chords
 0.066 m and 0.69° (benchmark/accuracy/kitti.py). How far the spline leaves the chord tells how far
-the road may leave the spline; the share, BEND, was chosen on that drive.
-
-In height, roll and pitch a road varies from image to image. How much it does so between two of them
-the map itself tells: an image leaves the line through both neighbours by what their distance hides,
-and half of that is taken for half the distance. On that drive, with an image every 1.6, 3.1 and
-6.2 m, true rolls and pitches are 0.07, 0.24 and 0.40° (root mean square) off the curve.
-
-An answer lies on the curve between two neighbouring images of a drive. On KITTI (all frames between
-map images 3 and 6 m apart; validation data) fine similarity falls with the distance like
+the road may leave the spline; the share, BEND, was chosen on that drive. On KITTI (all frames
+between map images 3 and 6 m apart; validation data) fine similarity falls with the distance like
 exp(−d / 1.5 m), and the share of the stretch that lies behind the vehicle is the logistic function
 of the difference of both ends' similarities over 0.2, at either spacing: TEMPERATURE
-(uncertainty.py) over BETWEEN_TEMPER.
+(models/similarity.py) over BETWEEN_TEMPER.
+
+Across (not in the papers): the shift at which two feature maps resemble each other most
+(models/similarity.py) is an angle between the views. A camera that is turned by yaw to the right of
+the map image's, and x metres to its right, sees the map image's scene farther left, by
+
+    angle = −GAIN (yaw + x / DEPTH)
+
+This is one measurement of a Kalman filter: the covariance of the pose decides how much of the angle
+is turn and how much is offset. In a bend, where neighbouring map images are turned against each
+other, that is turn and, by their correlation, progress along the track.
 """
 
 from __future__ import annotations
@@ -25,11 +29,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 from scipy.special import expit, softmax
 
-from disam_ros.geometry import Transform, multiplied, quaternions_of
+from disam_ros.camera import Camera
+from disam_ros.geometry import (
+    PoseWithCovariance,
+    Transform,
+    multiplied,
+    offsets,
+    quaternions_of,
+    retract,
+)
 from disam_ros.mapping.spacing import next_rows
-from disam_ros.uncertainty import offsets, retract
 
 METRES_PER_RADIAN = 5.0  # displacement equivalent to a rotation where poses are compared [m/rad]
 UNEVEN = 3.0  # largest ratio of the lengths of neighbouring stretches that shape each other
@@ -39,6 +51,17 @@ MAX_TURN = 1.0  # of a stretch that has a curvature [rad]
 BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
 STRETCH = 15  # images whose unevenness is averaged
 BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
+DEPTH = 15.0  # of what a road's views show, its harmonic mean [m]
+AXES = SIDEWAYS, UPRIGHT = 0, 1  # of an angle
+# 1 for a turn alone; less sideways in bends, where what lies ahead also comes nearer, and upright,
+# where a shift is a fraction of a cell and the best one is drawn to a whole one.
+GAIN, UPRIGHT_GAIN = 0.9, 0.55
+RELATIVE = 0.1  # standard deviation in proportion to the angle
+EXACT = 1e-6  # shares of the view that differ by less are equal
+CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
+ASSUMED = 4.0  # innovations that the calibration counts as
+MEMORY = 30.0  # of a drive's last innovations, about, its errors are estimated by
+LEAST_SCALE, LARGEST_SCALE = 0.05, 4.0  # of variances
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,3 +251,106 @@ def _lengths(steps: NDArray[np.float64]) -> NDArray[np.float64]:
     turns = METRES_PER_RADIAN * np.linalg.norm(steps[:, 3:], axis=1)
     lengths: NDArray[np.float64] = np.hypot(np.linalg.norm(steps[:, :3], axis=1), turns)
     return lengths
+
+
+def view_angle(
+    shift: float,
+    widest: float,
+    camera: Camera | None,
+    known: Camera | None,
+    axis: int = SIDEWAYS,
+) -> float | None:
+    """Angle [rad] by which a view's middle has moved to the right of a known one's, or down.
+
+    shift: as share of the view (Candidate.shift); widest: the largest that was compared, 0 for a
+    descriptor without cells. camera, known: of the query and the map image. None where one has no
+    intrinsics, and for the widest shift: the best one may lie beyond.
+    """
+    if camera is None or known is None or not (camera.calibrated and known.calibrated):
+        return None
+    if abs(shift) >= widest - EXACT:
+        return None
+    moved, middle = (
+        np.arctan((share * size - centre) / focal)
+        for share, (size, centre, focal) in (
+            (0.5 + shift, _lens(camera, axis)),
+            (0.5, _lens(known, axis)),
+        )
+    )
+    return float(moved - middle)
+
+
+def _lens(camera: Camera, axis: int) -> tuple[float, float, float]:
+    """Size of the image, its centre and the focal length along an axis [px]."""
+    if axis == SIDEWAYS:
+        return camera.width, camera.cx, camera.fx
+    return camera.height, camera.cy, camera.fy
+
+
+def expected_angle(
+    map_from_camera: Transform, map_from_known: Transform, axis: int = SIDEWAYS
+) -> float:
+    """Angle [rad] between the views of two cameras by their poses."""
+    relative = map_from_known.inverse() @ map_from_camera
+    turn = Rotation.from_quat(relative.quaternion).as_rotvec()
+    return float(_row(np.eye(3), axis) @ np.concatenate([relative.translation, turn]))
+
+
+def _row(axes: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Derivatives [6] of an angle by the pose's error. axes: of the camera, its columns [3, 3]."""
+    right, down = axes[:, 0], axes[:, 1]
+    if axis == SIDEWAYS:
+        return -GAIN * np.concatenate([right / DEPTH, down])
+    return UPRIGHT_GAIN * np.concatenate([-down / DEPTH, right])
+
+
+def with_view_angle(
+    map_from_camera: PoseWithCovariance,
+    map_from_known: Transform,
+    angle: float,
+    deviation: float,
+    others: NDArray[np.float64] | None = None,
+    axis: int = SIDEWAYS,
+) -> tuple[PoseWithCovariance, float]:
+    """A camera's pose after the measurement of its angle [rad] to a map image's view, and the
+    normalized innovation squared, about 1 where the covariance is true.
+
+    deviation: standard deviation of the angle [rad]. others: covariance [6, 6] of further errors of
+    the pose, which are noise of the measurement and stay as they are (Schmidt's filter); None:
+    there are none. A measurement that contradicts the pose is left out: another lane, or another
+    place.
+    """
+    pose, covariance = map_from_camera.pose, map_from_camera.covariance
+    innovation = angle - expected_angle(pose, map_from_known, axis)
+    row = _row(map_from_known.rotation, axis)
+    noise = deviation**2 + (RELATIVE * angle) ** 2
+    noise += 0.0 if others is None else float(row @ others @ row)
+    variance = float(row @ covariance @ row) + noise
+    distance = float(innovation**2 / variance)
+    if distance > CONFLICT:
+        return map_from_camera, distance
+    return map_from_camera.updated(row, innovation, noise), distance
+
+
+class ErrorScale:
+    """Estimates how large the errors that view angles show are over a drive, by its innovations.
+
+    A drive in the lane of the map errs less than the calibration says, one beside it more: the mean
+    of the normalized innovations squared is the ratio of the variances (adaptive estimation: Mehra,
+    On the identification of variances and adaptive Kalman filtering, IEEE TAC 1970).
+    """
+
+    def __init__(self) -> None:
+        self._count = self._sum = ASSUMED
+
+    @property
+    def value(self) -> float:
+        """Variances over those of the calibration."""
+        return float(np.clip(self._sum / self._count, LEAST_SCALE, LARGEST_SCALE))
+
+    def add(self, distance: float, share: float) -> None:
+        """Take an innovation. distance: its normalized square by the variances of `value`; share:
+        of the image that is independent of earlier ones, 0…1."""
+        kept = 1.0 - share / MEMORY
+        self._count = kept * self._count + share
+        self._sum = kept * self._sum + share * self.value * min(distance, CONFLICT)

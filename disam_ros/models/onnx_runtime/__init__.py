@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime: sessions, and products of descriptors in it."""
