@@ -34,9 +34,8 @@ __all__ = [
 _MODULES = {  # modules of the names above, imported when they are used
     "config": ("LocalizerConfig", "MapBuilderConfig"),
     "errors": ("DisamError",),
-    "localization.answer": ("Answer",),
     "localization.pipeline": ("Localized", "Pipeline", "Shot"),
-    "localization.query": ("Frame",),
+    "localization.query": ("Answer", "Frame"),
     "mapping.place_map": ("PlaceMap",),
     "models.model": ("Model", "load_model", "save_model"),
 }

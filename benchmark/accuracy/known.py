@@ -9,7 +9,7 @@
 * The demo's town, half of it mapped.
 
 The constants of the evidence of one image (localization/candidates.py) and of the sequence filter
-were chosen on the first two; the others are checks. Nothing that ships learns its weights from any.
+were chosen on the first three; the town is a check. Nothing that ships learns its weights from any.
 """
 
 from __future__ import annotations
