@@ -34,6 +34,7 @@ from disam_ros.localization.verification import (
 from disam_ros.mapping.builder import MapBuilder, build_map
 from disam_ros.mapping.keypoints import FILE, XFEAT, XFEAT_ONNX
 from disam_ros.mapping.place_map import DATA_FILES, PlaceMap
+from disam_ros.mapping.writer import PROGRESS
 
 NOISE = 1.0 / 300.0
 CONFIG = MapBuilderConfig(
@@ -373,7 +374,7 @@ def test_a_map_without_keypoints_is_as_it_always_was_and_says_how_to_get_some(tm
         data, world[1], tmp_path / "map", replace(CONFIG, keypoints=0, thumbnails=False)
     )
     files = {path.name for path in place_map.directory.iterdir()}
-    assert files == {*DATA_FILES, "map.json", MANIFEST}
+    assert files == {*DATA_FILES, "map.json", MANIFEST, PROGRESS}
     assert "keypoints" not in json.loads((place_map.directory / "map.json").read_text())
     with pytest.raises(MapError, match="has no keypoints to verify places by; build it again"):
         Verifier(place_map)
