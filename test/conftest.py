@@ -64,10 +64,14 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of the nodes of a test that fails."""
+    """Show the logs of the nodes of a test that fails; bytes that are no UTF-8 are escaped, as
+    pytest-xdist ends at them."""
     report = yield
     if report.failed:
         report.sections.extend(logs.tails())
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
     if call.when == "teardown":
         logs.forget_ended()
     return report

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from disam_ros.errors import DisamError
+from disam_ros.files.printable import log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ def exit_status(work: Callable[[], str]) -> int:
 
     Returns the exit status: 0 done, 1 an error a user can act on, 130 stopped with nothing written.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     try:
         log.info("%s", work())
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from disam_ros.errors import DisamError
+from disam_ros.files.printable import log_to_stderr
 from disam_ros.models.export import add_onnx
 from training.disam.config import TrainConfig
 from training.disam.run import Training
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train. Returns 0 done, 1 an error a user can act on, 128 and the signal's number."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     logging.getLogger("training").setLevel(logging.INFO)  # disam shows warnings of others alone
     try:
         config, resume = read_recipe(options)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from disam_ros.entry import WORDS, signal_of
 from disam_ros.errors import DisamError
-from disam_ros.files.printable import PrintableFormatter, printable
+from disam_ros.files.printable import log_to_stderr, printable
 from disam_ros.files.writing import FULL, describe_fault
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 0, or 1 after an error, 130 when interrupted, 143 when terminated; wrong options end the
     process with 2. The last line on stderr names the fault.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
-    logging.basicConfig(handlers=[handler])
+    log_to_stderr()
     logging.getLogger("disam_ros").setLevel(logging.INFO)  # of others, warnings
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it keeps no fonts
     try:

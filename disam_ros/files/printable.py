@@ -32,3 +32,10 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Formats a record."""
         return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Shows log records of a level and above on stderr, unless a handler is there."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
