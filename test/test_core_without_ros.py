@@ -32,6 +32,11 @@ ROS = [
 ]
 
 
+@pytest.mark.parametrize("name", disam_ros.__all__)
+def test_every_public_name_is_where_the_package_looks_for_it(name):
+    assert getattr(disam_ros, name).__name__ == name
+
+
 def test_every_core_module_imports_where_ros_is_missing():
     modules = [
         module.name
