@@ -13,6 +13,7 @@ import signal
 import sys
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
 
 MODULES = {
@@ -26,6 +27,7 @@ WORDS: dict[int, str] = {  # signals that end a program
     signal.SIGHUP: "terminal closed",
 }
 MEMORY = 2 << 30  # bytes of address space that libraries, a model and their threads take (1.4 GiB)
+CUDA_MEMORY = 5 << 30  # the same with torch's build for CUDA, which maps more (3.4 GiB at import)
 DESCRIPTORS = 256  # open files that a node with its middleware, maps and a page may need
 
 
@@ -112,15 +114,20 @@ def _flush() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def least_memory() -> int:
+    """Returns the bytes of address space that an executable needs with the installed torch."""
+    return CUDA_MEMORY if find_spec("nvidia") else MEMORY
+
+
 def _limits_fault() -> str:
     """Describes a limit of this process under which libraries fail or hang; empty: none."""
     memory, descriptors = (
         resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
     )
-    if resource.RLIM_INFINITY != memory < MEMORY:
+    if resource.RLIM_INFINITY != memory < least_memory():
         return (
-            f"the address space is limited to {memory >> 20} MiB, expected {MEMORY >> 20} MiB or "
-            "more: raise it (ulimit -v unlimited, LimitAS= of a service)"
+            f"the address space is limited to {memory >> 20} MiB, expected {least_memory() >> 20} "
+            "MiB or more: raise it (ulimit -v unlimited, LimitAS= of a service)"
         )
     if resource.RLIM_INFINITY != descriptors < DESCRIPTORS:
         return (

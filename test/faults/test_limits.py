@@ -12,12 +12,12 @@ from support.commands import COMMANDS
 
 from disam_ros import cli
 from disam_ros.cli import main
-from disam_ros.entry import DESCRIPTORS, MEMORY, MODULES
+from disam_ros.entry import DESCRIPTORS, MODULES, least_memory
 
 pytestmark = pytest.mark.slow
 
 LIMITS = {
-    "ulimit -v": (resource.RLIMIT_AS, MEMORY),
+    "ulimit -v": (resource.RLIMIT_AS, least_memory()),
     "ulimit -n": (resource.RLIMIT_NOFILE, DESCRIPTORS),
 }
 PATIENCE = 300.0  # seconds
