@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -66,7 +68,9 @@ class Page:
             keep_trailing_newline=True,
         )
         environment.filters |= FILTERS
-        environment.globals["verdict"] = verdict
+        common = [] if only else common_circumstances(figures.values())
+        environment.globals |= {"verdict": verdict, "common": common}
+        environment.globals["under"] = partial(under, common=common)
         shown = {name: figures.get(name) for name in self.sections} | self.derive(figures)
         return environment.get_template("page.md.j2").render(shown, only=only)
 
@@ -214,6 +218,39 @@ def groups(rows: Sequence[dict[str, Any]], *keys: str) -> Iterator[list[dict[str
         yield list(members)
 
 
+def common_circumstances(sections: Collection[Mapping[str, Any]]) -> list[str]:
+    """The circumstances that most sections share, such as processor and versions."""
+    counts = Counter(part for section in sections for part in _circumstances(section))
+    often = [part for part, count in counts.items() if 2 * count > len(sections)]
+    return [part for part in often if not part.startswith(("commit ", "load "))]
+
+
+def _circumstances(section: Mapping[str, Any]) -> list[str]:
+    parts: list[str] = section["measured_under"].split(", ")
+    return parts
+
+
+def under(section: Mapping[str, Any], *remarks: str, common: Sequence[str] = ()) -> str:
+    """A sentence with the circumstances of a section's figures, without those of the whole page."""
+    text = ", ".join(part for part in _circumstances(section) if part not in common)
+    stale = ["stale"] if section.get("stale") else []
+    return "; ".join([f"Measured under: {text}", *remarks, *stale]) + "."
+
+
+def telling(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows but those with keypoints that equal the row without."""
+    return {
+        name: row
+        for name, row in rows.items()
+        if not name.endswith(", keypoints") or row != rows.get(name.removesuffix(", keypoints"))
+    }
+
+
+def ranked(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Names of answerers, the one that knows most images first."""
+    return sorted(names, key=lambda name: -row[name]["known"])
+
+
 def quantiles(values: Sequence[float]) -> str:
     """Median / 90 % / worst, whole numbers."""
     return f"{np.median(values):.0f} / {np.percentile(values, 90):.0f} / {max(values)}"
@@ -232,6 +269,8 @@ FILTERS = {
     "column": column,
     "without": without,
     "groups": groups,
+    "telling": telling,
+    "ranked": ranked,
     "quantiles": quantiles,
     "spread": spread,
     "median": np.median,
