@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages with any values in any fields, in any order, on the topics of a running localizer node.
+"""Messages with any values in any fields, in any order, on the topics of running nodes.
 
-The node lives, gives each image one answer, raises no error that it does not handle, and localizes
-as before once it has started over. FUZZ=30 draws thirty times as many.
+A localizer lives, gives each image one answer, raises no error that it does not handle, and
+localizes as before once it has started over; a map builder completes a map that opens. FUZZ=30
+draws thirty times as many.
 """
 
 import math
@@ -15,13 +16,19 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import numpy as np
+from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import String
 from support.data import detailed, save_tiny_model
-from support.maps import save_tiny_map
+from support.maps import START_S, base_pose, save_tiny_map
 from support.messages import image_message
 from support.node_process import RELIABLE, SINGLE, node_process
+from support.survey import AT_ONCE, Survey, builder_parameters
 from support.unusable import fix, info, odometry, prior
 from support.vehicle import OTHER, PLACES, TF_STAND_IN, Vehicle
+
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes.conversions import transform_to_pose
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +50,18 @@ MAKERS = {
 
 
 @pytest.fixture(scope="module")
-def vehicle(tmp_path_factory):
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="module")
+def vehicle(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     options = {"picture": detailed, "place": (48.0, 11.0)}
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), PLACES, **options)
+    save_tiny_map(folder / "map", model, PLACES, **options)
     parameters = {
         "map": folder / "map",
-        "model": folder / "model",
+        "model": model.directory,
         "localizer.domain.override": "day",
         "loop_closure.enabled": True,
         "stale_after": 60.0,
@@ -124,3 +136,34 @@ def test_a_node_goes_on_whatever_its_messages_say(vehicle, seed):
     vehicle.set("localizer.sequence.enabled", False)
     vehicle.restart()
     vehicle.check()
+
+
+def posed(second: int) -> PoseStamped:
+    message = PoseStamped(pose=transform_to_pose(base_pose(second)))
+    message.header.frame_id, message.header.stamp.sec = "town", START_S + second
+    return message
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_map_builder_completes_a_map_whatever_its_messages_say(model, tmp_path, seed):
+    chance, output = random.Random(seed), tmp_path / "map"
+    parameters = builder_parameters(model.directory, output, **AT_ONCE)
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Survey() as survey,
+    ):
+        survey.camera_info()
+        survey.drive(0)
+        survey.holds(1)
+        for second in range(2, 2 + 2 * MESSAGES, 2):
+            topic = chance.choice(["image", "camera_info", "pose", "fix"])
+            message = posed(second) if topic == "pose" else MAKERS[topic]()
+            for _ in range(chance.randint(1, 3)):
+                spoil(message, chance)
+            survey.deliver(topic, message)
+            survey.drive(second)
+        assert survey.trigger("finish").success
+        assert not UNFORESEEN.search(process.log), process.log[-3000:]
+    place_map = PlaceMap(output)
+    assert len(place_map) >= 1
+    assert np.isfinite(place_map.poses).all()
