@@ -26,9 +26,9 @@ PAGES["README.md"] = README
 ROS = PAGES["ros.md"]
 MAX_WORDS = 600
 NODE_NAMES = {"localizer_node": "localizer", "map_builder_node": "map_builder"}
-# Options of docker, pytest, uv, VPR-methods-evaluation and ros2 bag.
+# Options of docker, pytest, uv and VPR-methods-evaluation.
 FOREIGN = {"--build-arg", "--hypothesis-profile", "--compile-bytecode"}
-FOREIGN |= {"--num_preds_to_save", "--max-cache-size"}
+FOREIGN |= {"--num_preds_to_save"}
 
 
 def commands(text):
