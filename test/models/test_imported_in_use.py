@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps and answers of imported ONNX networks, and the networks of the docs."""
+"""Maps and answers of imported ONNX networks, and the script that exports published ones."""
 
 import json
 import logging
 import re
+import runpy
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +39,7 @@ for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")
 
 CPU = "cpu"
-PAGE = Path(__file__).parents[2] / "docs" / "own_descriptor.md"
-PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+SCRIPT = Path(__file__).parents[2] / "scripts" / "export_descriptor.py"
 
 
 # --- Maps and answers ---
@@ -214,18 +214,17 @@ def by_tracing(network, file, height, width):
         )
 
 
-def as_in_the_docs(network, file, height, width):
-    """The function that the recipes of docs/own_descriptor.md use, to files with side files."""
+def by_the_script(network, file, height, width):
+    """The function of scripts/export_descriptor.py, which writes files with side files."""
     pytest.importorskip("onnxscript", reason="not installed: pip install '.[onnx]'")
-    space = {}
-    exec(PYTHON_BLOCKS[0], space)
-    space["export"](network, file, height, width)
+    runpy.run_path(str(SCRIPT))["export"](network, file, height, width)
 
 
-def test_the_recipes_are_python():
-    assert len(PYTHON_BLOCKS) == 7
-    for block in PYTHON_BLOCKS:
-        compile(block, "own_descriptor.md", "exec")
+def test_the_page_has_a_row_for_every_network_that_the_script_exports():
+    page = SCRIPT.parents[1] / "docs" / "own_descriptor.md"
+    rows = dict(re.findall(r"^\| \[`(\w+)`\]\S+ \| (\d+x\d+) \|", page.read_text(), re.MULTILINE))
+    networks = runpy.run_path(str(SCRIPT))["NETWORKS"]
+    assert rows == {name: f"{height}x{width}" for name, (_, height, width) in networks.items()}
 
 
 @pytest.mark.slow
@@ -234,9 +233,9 @@ def test_the_recipes_are_python():
     [
         (VisionTransformer, by_tracing, (224, 224), (128, 16, 16)),
         (ResNetGem, by_tracing, (224, 224), (64, 1, 1)),
-        (lambda: Encoder(4, 1), as_in_the_docs, SIZE, (16, 12, 16)),
+        (lambda: Encoder(4, 1), by_the_script, SIZE, (16, 12, 16)),
     ],
-    ids=["transformer", "residual network", "as in the docs"],
+    ids=["transformer", "residual network", "by the script"],
 )
 def test_an_imported_network_gives_torchs_features(tmp_path, network, export, size, shape):
     torch.manual_seed(0)
