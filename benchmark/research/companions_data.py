@@ -2,7 +2,7 @@
 """Drives with depth and pictures from above of four towns, for the companion systems.
 
 Rendered once into runs/companions, some minutes. Towns 101 and 102 are trained on, town 50, whose
-drives are those of docs/models.md, is for choices, town 7 for the tables alone.
+drives are those of docs/research/shipped_model.md, is for choices, town 7 for the tables alone.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 `python -m benchmark.research.losses [SEED ...]` trains config/train_losses.yaml with each row's
 losses and every seed, about 50 minutes on one core, and writes the section. Runs lie in runs/losses
-and are resumed or reused. Judged on the validation data of the shipped model (docs/models.md) by
+and are resumed or reused. Judged on the validation data of the shipped model (docs/research/shipped_model.md) by
 the shift-tolerant matching of run time: the weights at the end, and their average with the start.
 """
 

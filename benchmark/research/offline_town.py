@@ -2,7 +2,7 @@
 """The validation town of seed 50, offline: a map image per metre, queries in other conditions.
 
 The map, `disam synth --output runs/fine/reference --seed 50 --drive-seed 0 --spacing 1 --conditions
-summer_day`, and the queries of docs/models.md in runs/validation.
+summer_day`, and the queries of docs/research/shipped_model.md in runs/validation.
 """
 
 from __future__ import annotations
