@@ -3,8 +3,8 @@
 
 `python -m benchmark.research.losses [SEED ...]` trains config/train_losses.yaml with each row's
 losses and every seed, about 50 minutes on one core, and writes the section. Runs lie in runs/losses
-and are resumed or reused. Judged on the validation data of the shipped model (docs/research/shipped_model.md) by
-the shift-tolerant matching of run time: the weights at the end, and their average with the start.
+and are resumed or reused. Judged on the validation data of docs/research/shipped_model.md by the
+shift-tolerant matching of run time: the weights at the end, and their average with the start.
 """
 
 from __future__ import annotations
