@@ -37,25 +37,25 @@ class DescriptorConfig:
 
     retrieval: str = setting(
         "tolerant",
-        "how images are compared; tolerant: pooled features, centred, over shifts of the view; "
-        "paper: DISAM's, whole features, by Eq. 16 and the cosine of N = 3, for its checkpoints",
+        "comparison of images; tolerant: pooled, centred features over shifts of the view; paper: "
+        "DISAM's, whole features, Eq. 16 and the cosine of N = 3, for its checkpoints",
         choices=RETRIEVALS,
     )
     coarse_grid: int = setting(
         8,
-        "cells along the longer side that coarse features are pooled to; not of retrieval paper",
+        "cells along the longer side of pooled coarse features; not with retrieval paper",
         minimum=1,
         maximum=256,
     )
     coarse_size: int = setting(
         512,
-        "size of a coarse descriptor in the map [bytes]; of models that ship no directions",
+        "size of a coarse descriptor [bytes], for models without directions",
         minimum=1,
         maximum=4096,
     )
     fine_grid: int = setting(
         16,
-        "cells along the longer side that fine features are pooled to; not of retrieval paper",
+        "cells along the longer side of pooled fine features; not with retrieval paper",
         minimum=1,
         maximum=256,
     )
@@ -82,28 +82,24 @@ class MapBuilderConfig:
     batch_size: int = setting(8, "images encoded at once", minimum=1, maximum=1024)
     checkpoint_every: int = setting(
         64,
-        "images between two checkpoints that an interrupted build resumes from",
+        "images between checkpoints of a build",
         minimum=1,
         maximum=100_000,
     )
-    domain: str = setting(
-        "", "domain of all images; empty: as named by the dataset, else chosen by clock and sun"
-    )
+    domain: str = setting("", "domain of all images; empty: the dataset's, else by clock and sun")
     keypoints: int = setting(
         1024, "keypoints per image for geometric verification; 0: none", minimum=0, maximum=4096
     )
     local_features: str = setting(
         "auto",
-        "kind of these; xfeat and aliked need the extra xfeat or lightglue; auto: xfeat, else sift",
+        "their kind; xfeat and aliked need the extras xfeat and lightglue; auto: xfeat, else sift",
         choices=LOCAL_FEATURES,
     )
-    thumbnails: bool = setting(
-        True, "keep a small JPEG of each image, 6 KiB, to show what a place looks like"
-    )
+    thumbnails: bool = setting(True, "keep a JPEG of each image, 6 KiB, that shows the place")
     field_of_view: float = setting(
         0.0,
-        "of the map's camera across [deg], level and without distortion; 0: the mapping camera "
-        "itself, of a fisheye or panorama 90",
+        "width of the map's view [deg], level and undistorted; 0: the mapping camera's, 90 for a "
+        "fisheye or panorama",
         minimum=0.0,
         maximum=140.0,
     )
@@ -114,18 +110,18 @@ class MapBuilderConfig:
 class DomainConfig:
     """Choice of the domain (domains/domain.py)."""
 
-    override: str = setting("", "use this domain always; empty: choose by sun, season and weather")
-    weather: str = setting("", "weather word, such as 'snow' or 'light rain'; empty: unknown")
+    override: str = setting("", "domain to use always; empty: by sun, season and weather")
+    weather: str = setting("", "weather, such as 'snow' or 'light rain'; empty: unknown")
     latitude: float = unset(
-        "latitude of the vehicle [deg]; nan: from the topic fix, else the map's", 90.0
+        "latitude of the vehicle [deg]; nan: of the topic fix, else the map's", 90.0
     )
     longitude: float = unset(
-        "longitude of the vehicle [deg]; nan: from the topic fix, else the map's", 180.0
+        "longitude of the vehicle [deg]; nan: of the topic fix, else the map's", 180.0
     )
     from_image: bool = setting(
         False,
-        "classify the domain from the image where clock, sun and weather leave it open; needs a "
-        "model with a domain classifier",
+        "classify the image if clock, sun and weather leave the domain open; needs a model with a "
+        "domain classifier",
     )
 
 
@@ -133,7 +129,7 @@ def fix_deviation() -> Any:
     """Return the setting of how sure a fix is that does not say so."""
     return setting(
         FIX_DEVIATION,
-        "standard deviation of satellite fixes whose covariance is unknown, in east and north [m]",
+        "standard deviation of fixes of unknown covariance, east and north [m]",
         minimum=0.01,
         maximum=1000.0,
     )
@@ -145,27 +141,27 @@ class PriorConfig:
 
     source: str = setting(
         "none",
-        "source of position priors; fix: satellite fixes on the topic fix; odom: the last answer "
-        "propagated by the topic odom; topic: PoseWithCovarianceStamped on the topic prior",
+        "source of position priors; fix: topic fix; odom: the last answer, propagated by topic "
+        "odom; topic: topic prior",
         choices=("none", "fix", "odom", "topic"),
     )
     outlier_ratio: float = setting(
         0.05,
         "probability that a prior is an outlier; a fine similarity higher by 0.05 ln(1 / "
-        "outlier_ratio) overrules it; 1: priors have no weight",
+        "outlier_ratio) overrules it; 1: no weight",
         minimum=1e-9,
         maximum=1.0,
     )
     max_age: float = seconds(1.0, "maximum time between an image and its prior or odometry [s]")
     origin_latitude: float = unset(
-        "latitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 90.0
+        "latitude of the map frame's origin [deg]; nan: as in the map", 90.0
     )
     origin_longitude: float = unset(
-        "longitude of the map frame's origin [deg], for fixes; nan: as stored in the map", 180.0
+        "longitude of the map frame's origin [deg]; nan: as in the map", 180.0
     )
     origin_yaw: float = setting(
         0.0,
-        "angle from east to the map's x axis, counter-clockwise [rad], for fixes",
+        "angle from east to the map's x axis, counter-clockwise [rad]",
         minimum=-6.2832,
         maximum=6.2832,
     )
@@ -177,7 +173,7 @@ class SequenceConfig:
     """Sequence tracking by a Bayes filter over the map images (sequence/tracker.py)."""
 
     enabled: bool = setting(
-        True, "track the sequence of images and odometry; false: each image is judged alone"
+        True, "track the sequence of images and odometry; false: localize each image alone"
     )
     odometry_noise: float = setting(
         0.1,
@@ -193,7 +189,7 @@ class VerifyConfig:
 
     when: str = setting(
         "unsure",
-        "when to verify; unsure: while verification can change the answer",
+        "when to verify; unsure: if it can change the answer",
         choices=("never", "unsure", "always"),
     )
 
@@ -205,14 +201,13 @@ class LocalizerConfig:
     device: str = setting("auto", "'auto' (CUDA, else CPU), 'cpu', 'cuda' or 'cuda:N'")
     backend: str = setting(
         "auto",
-        "runtime of the encoders; onnx: ONNX Runtime on the CPU; onnx-int8: the same with 8-bit "
-        "integers; auto: onnx where possible, else torch",
+        "runtime of the encoders; onnx: ONNX Runtime on the CPU; onnx-int8: in 8-bit integers; "
+        "auto: onnx where possible, else torch",
         choices=BACKENDS,
     )
     candidates: int = setting(
         50,
-        "map images from the coarse search that are re-ranked by fine similarity; 3 on maps of "
-        "retrieval paper",
+        "map images that are re-ranked by fine similarity; 3 on maps of retrieval paper",
         minimum=1,
         maximum=1000,
     )
@@ -221,8 +216,8 @@ class LocalizerConfig:
     )
     max_speed: float = setting(
         20.0,
-        "top speed of the vehicle [m/s]: bounds the motion where there is no odometry; odometry "
-        "faster than twice that has jumped",
+        "top speed of the vehicle [m/s]: bounds the motion without odometry; faster than twice "
+        "that is a jump of odometry",
         minimum=0.1,
         maximum=1000.0,
     )
@@ -237,28 +232,27 @@ class LoopClosureConfig:
     """Loop closure detection (slam/loop_closure.py)."""
 
     enabled: bool = setting(
-        False, "publish ~/loop_closure: places of this drive, and with odom of the map, met again"
+        False, "publish ~/loop_closure: revisited places of this drive and, with odom, of the map"
     )
     keyframe_distance: float = setting(
         3.0, "distance between keyframes of the drive [m]", minimum=0.1, maximum=100.0
     )
     min_path: float = setting(
         50.0,
-        "path driven since a keyframe before it may be met again [m]",
+        "path driven before a keyframe may be met again [m]",
         minimum=0.0,
         maximum=1e6,
     )
     score_threshold: float = setting(
         0.6,
-        "fine similarity below which two images show different places; two thirds of it are enough "
-        "where 50 keypoints agree",
+        "least fine similarity of images of one place; two thirds of it if 50 keypoints agree",
         minimum=-1.0,
         maximum=1.0,
     )
     keypoints: int = setting(
         256,
-        "local features kept of a keyframe for geometric verification and the relative pose, 144 "
-        "bytes each; 0: loop closures are not verified",
+        "local features of a keyframe for verification and the relative pose, 144 bytes each; 0: "
+        "no verification",
         minimum=0,
         maximum=4096,
     )

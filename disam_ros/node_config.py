@@ -28,19 +28,19 @@ _model = partial(setting, "", resolve=paths.find_model)  # or the name of a ship
 
 def _megapixels() -> Any:
     """The setting of the largest image (image.py)."""
-    help = "size of an image file or compressed image above which it is refused [megapixels]"
+    help = "largest image file or compressed image that is read [megapixels]"
     return setting(50.0, help, minimum=0.001, maximum=1000.0)
 
 
 def _stamps() -> Any:
     """The setting of the stamps of images."""
-    help = "stamps of images: as in their headers, or, without those, the time they are received at"
+    help = "stamps of images: of their headers, or the time of reception"
     return setting("header", help, choices=("header", "received"))
 
 
 def _bit_depth() -> Any:
     """The setting of the bits of 16-bit images (datasets/bags/bit_depth.py)."""
-    help = "bits that 16-bit images use, 8 to 16; 0: by the first images of each camera"
+    help = "bits used of 16-bit images, 8 to 16; 0: by each camera's first images"
     return setting(0, help, minimum=0, maximum=16)
 
 
@@ -72,17 +72,16 @@ class LocalizerNodeConfig:
         True, "configure and activate at start; false: wait for a lifecycle manager"
     )
     map: str = _path("", "map directory")
-    model: str = _model("model directory that the map was built with, or the name of a shipped one")
+    model: str = _model("model directory of the map, or the name of a shipped one")
     areas: list[str] = _path(
         [""],
-        "map directories to switch between by the topic fix, all built with the model; one empty "
-        "string: only `map`",
+        "map directories of one model, to switch between by the topic fix; one empty string: only "
+        "`map`",
     )
     cameras: list[str] = setting(
         [""],
         "names of the vehicle's cameras, as in the map, or any with known extrinsics; one empty "
-        "string: the map's only one, or of several on one mount the commonest; topics of one "
-        "camera are image and camera_info, of several NAME/image and NAME/camera_info",
+        "string: the map's only one, or the commonest of several on one mount",
     )
     image_transport: str = setting("raw", "image transport", choices=("raw", "compressed"))
     stamps: str = _stamps()
@@ -91,11 +90,11 @@ class LocalizerNodeConfig:
     base_frame: str = _frame("base_link", "vehicle frame whose pose is published")
     base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of each camera's OPTICAL frame in the base "
-        "frame, camera after camera, where TF has none; all zero: as stored in the map",
+        "frame, camera after camera, without TF; all zero: as in the map",
     )
-    use_tf: bool = setting(True, "take extrinsics from TF where tf2_ros is installed")
+    use_tf: bool = setting(True, "take extrinsics from TF, with tf2_ros")
     stale_after: float = seconds(
-        2.0, "time without an image after which diagnostics warn [s]", minimum=0.1, maximum=86400.0
+        2.0, "time without an image before diagnostics warn [s]", minimum=0.1, maximum=86400.0
     )
     publish_tf: bool = setting(
         False,
@@ -104,8 +103,8 @@ class LocalizerNodeConfig:
     tf_tolerance: float = seconds(1.0, "time by which that TF is dated ahead of its image [s]")
     initialize: str = setting(
         NEVER,
-        "when to publish ~/initial_pose without being asked; once: as soon as answers agree; "
-        "recover: also when the consumer, by topic consumer_pose or TF, contradicts them",
+        "when to publish ~/initial_pose unprompted; once: as soon as answers agree; recover: also "
+        "when the consumer, by topic consumer_pose or TF, contradicts them",
         choices=INITIALIZE,
     )
     localizer: LocalizerConfig = field(default_factory=LocalizerConfig)
@@ -125,29 +124,26 @@ class MapBuilderNodeConfig:
     max_megapixels: float = _megapixels()
     pose_source: str = setting(
         "pose",
-        "the vehicle's pose; pose: PoseStamped on the topic pose; pose_with_covariance: "
-        "PoseWithCovarianceStamped there; odom: Odometry on the topic odom, which drifts; tf: TF "
-        "map_frame → base_frame, with tf2_ros",
+        "the vehicle's pose; pose, pose_with_covariance: topic pose; odom: topic odom, which may "
+        "drift; tf: TF map_frame → base_frame, with tf2_ros",
         choices=("pose", "pose_with_covariance", "odom", "tf"),
     )
-    map_frame: str = _frame("map", "frame of the map, where pose_source is tf")
-    max_pose_gap: float = seconds(
-        0.5, "maximum time between two poses that are interpolated [s]", minimum=0.001
-    )
+    map_frame: str = _frame("map", "frame of the map, with pose_source tf")
+    max_pose_gap: float = seconds(0.5, "maximum time between interpolated poses [s]", minimum=0.001)
     base_frame: str = _frame("base_link", "vehicle frame whose poses are recorded")
     base_from_camera: list[float] = _mount(
         "extrinsics x y z [m] roll pitch yaw [rad] of the OPTICAL camera frame in the base frame",
     )
     use_tf: bool = setting(
-        True, "take extrinsics from TF where tf2_ros is installed and the parameter is all zero"
+        True, "take extrinsics from TF, with tf2_ros, if base_from_camera is all zero"
     )
     identity_extrinsics: bool = setting(
-        False, "the poses are those of the camera's OPTICAL frame itself: no extrinsics are needed"
+        False, "the poses are those of the camera's OPTICAL frame itself"
     )
     camera_info_timeout: float = seconds(
         2.0,
-        "time to wait for camera_info before a map without intrinsics begins, and for TF before "
-        "that is an error [s]",
+        "time to wait for camera_info before a map begins without intrinsics, and for TF before an "
+        "error [s]",
     )
     latitude: float = unset("latitude of the map's origin [deg]; nan: by the topic fix", 90.0)
     longitude: float = unset("longitude of the map's origin [deg]; nan: by the topic fix", 180.0)

@@ -20,17 +20,13 @@ NODES = {
 INTRODUCTION = """\
 # Parameters
 
-Generated from [config.py](../disam_ros/config.py) and
-[node_config.py](../disam_ros/node_config.py): do not edit this page, run
-
-```bash
-disam parameters > docs/parameters.md
-```
+`disam parameters > docs/parameters.md` writes this page from
+[config.py](../disam_ros/config.py) and [node_config.py](../disam_ros/node_config.py).
 
 An unknown parameter, a wrong type and a value out of range are errors that name the parameter.
-Which ones may change while the localizer runs: [ros.md](ros.md#parameters). The keys under
-`localizer.` are also those of the file for `disam evaluate --config`, the keys under `builder.`
-those for `disam build-map --config`, both without the prefix. Units are in brackets.
+Some [may change while the localizer runs](ros.md#parameters). Without their prefixes, the keys
+under `localizer.` are those of the file for `disam evaluate --config`, the keys under `builder.`
+those for `disam build-map --config`. Units are in brackets.
 """
 
 
