@@ -62,10 +62,10 @@ $(INSTALLED): $(DEMO) season_town/pyproject.toml
 	touch $@
 
 demo: $(DEMO)
-	$(BIN)/python -m demo.run_demo
+	$(BIN)/disam demo
 
 view: $(DEMO)
-	$(BIN)/python -m demo.view
+	$(BIN)/disam demo --live
 
 check: install
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types core

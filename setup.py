@@ -12,6 +12,14 @@ MANIFEST = ElementTree.parse(Path(__file__).with_name("package.xml"))
 VERSION = MANIFEST.findtext("version")
 MODELS = [path.parent.name for path in sorted(Path("models").glob("*/model.json"))]
 
+
+def share(folder: str) -> list[tuple[str, list[str]]]:
+    """List what the folder holds, at any depth, as data_files."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    parents = sorted({path.parent for path in files})
+    return [(f"share/{PACKAGE}/{p}", [str(f) for f in files if f.parent == p]) for p in parents]
+
+
 setup(
     name=PACKAGE,
     version=VERSION,
@@ -37,6 +45,7 @@ setup(
         (f"share/{PACKAGE}/config", glob("config/*.*")),
         (f"share/{PACKAGE}/config/consumers", glob("config/consumers/*.yaml")),
         *((f"share/{PACKAGE}/models/{name}", glob(f"models/{name}/*.*")) for name in MODELS),
+        *share("demo/data"),
     ],
     install_requires=[
         "setuptools",

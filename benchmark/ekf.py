@@ -25,9 +25,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from benchmark.machine import circumstances
-from demo.drives import DATA, MODEL
 from disam_ros.datasets.bags.poses import read_topic
 from disam_ros.datasets.bags.reader import BagReader
+from disam_ros.demo.drives import DATA, MODEL
 from disam_ros.files.paths import find_config
 from disam_ros.geometry import Transform, distance
 from disam_ros.nodes import conversions

@@ -36,8 +36,8 @@ from std_msgs.msg import Header
 
 import disam_ros
 from benchmark.machine import circumstances
-from demo.drives import DATA, MODEL, make_map, read_drive
 from disam_ros.config import LocalizerConfig
+from disam_ros.demo.drives import DATA, MODEL, make_map, read_drive
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
 from disam_ros.nodes import conversions

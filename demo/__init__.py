@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demonstration: drives through the season town, localized by the real node."""
+"""The demo's drives (`data/`) and pictures of the README, with what makes them."""

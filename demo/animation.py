@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.drives import DATA, REFERENCE, read_drive
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import DATA, REFERENCE, read_drive
 from disam_ros.errors import DisamError, OutputError
 from disam_ros.files.writing import atomic_file
 

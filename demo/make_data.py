@@ -11,11 +11,11 @@ from pathlib import Path
 
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import DATA
 from disam_ros.errors import DisamError
 from disam_ros.files.outputs import atomic_directory
 from season_town import CONDITIONS, DriveConfig, write_drive
 
-DATA = Path(__file__).parent / "data"
 TOWN_SEED = 7  # this town is for testing: nothing may be trained or tuned on it
 LENGTH = 560.0  # metres of the route
 REFERENCE = DriveConfig(

@@ -9,8 +9,9 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[r
 
 from PIL import Image
 
-from demo import animation, drives, run_demo
-from demo.run_demo import main
+from demo import animation
+from disam_ros.cli import main
+from disam_ros.demo import drives, run
 
 ROOT = Path(__file__).parents[1]
 MAX_BYTES = 3_000_000  # of the README's moving picture
@@ -21,7 +22,7 @@ MAPPED, SECONDS = 300, 47.0  # images of the map and length of the drives: some 
 def half_drives(tmp_path, monkeypatch):
     """The demo on the first half of its drives."""
     cut_drives(drives.DATA, tmp_path / "data", MAPPED, SECONDS)
-    for module in (drives, run_demo, animation):
+    for module in (drives, run, animation):
         monkeypatch.setattr(module, "DATA", tmp_path / "data")
         monkeypatch.setattr(module, "REFERENCE", tmp_path / "data" / "reference")
 
@@ -29,7 +30,7 @@ def half_drives(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_ends_with_figures_above_chance_and_a_picture(half_drives, tmp_path):
-    assert main(["--rate", "15", "--output", str(tmp_path / "out")]) == 0
+    assert main(["demo", "--rate", "15", "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo.png").stat().st_size > 100_000
     evaluation = tmp_path / "out" / "evaluation"
     assert "winter_snow" in (evaluation / "report.html").read_text()

@@ -13,7 +13,7 @@ from support.node_process import node_process
 from support.onnx_files import write_onnx
 from support.robot import Robot
 
-from demo.drives import MODEL
+from disam_ros.demo.drives import MODEL
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 COUNT = 6

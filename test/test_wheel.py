@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("disam_ros", "config", "launch", "models", "resource")
+PARTS = ("disam_ros", "config", "demo", "launch", "models", "resource")
+MAX_BYTES = 40_000_000  # docs/deployment.md names the size
 FILES = ("package.xml", "pyproject.toml", "setup.cfg", "setup.py")
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ROS_DISTRO")}
 
@@ -49,8 +50,10 @@ def test_a_wheel_holds_every_file_of_the_package_and_what_it_ships(wheel):
     }
     assert package <= held
     shared = {name.partition("/share/disam_ros/")[2] for name in held}
-    for folder, pattern in (("models", "*/*.*"), ("launch", "*.launch.py"), ("config", "*.yaml")):
-        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).glob(pattern)} <= shared
+    for pattern in ("models/*/*.*", "launch/*.launch.py", "config/*.yaml", "demo/data/**/*.*"):
+        files = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file()}
+        assert files and files <= shared
+    assert wheel.stat().st_size < MAX_BYTES
 
 
 def test_an_environment_with_the_wheel_alone_has_the_command_and_its_doctor(wheel, tmp_path):
@@ -67,6 +70,6 @@ def test_an_environment_with_the_wheel_alone_has_the_command_and_its_doctor(whee
     assert f"{python} -m pip install 'numpy>=" in said
     assert f"{tmp_path}/new/share/disam_ros/models/outdoor" in said
     status, said = run(disam, "demo", cwd=tmp_path)
-    assert status == 1 and "run it in a checkout" in said and "Traceback" not in said
-    status, said = run(disam, "demo", cwd=ROOT)
-    assert status == 1 and "this needs the package " in said
+    assert status == 1 and "this needs the package " in said and "Traceback" not in said
+    code = "from disam_ros.files.paths import share; print(share() / 'demo' / 'data')"
+    assert run(python, "-c", code, cwd=tmp_path)[1].strip().startswith(f"{tmp_path}/new/share/")

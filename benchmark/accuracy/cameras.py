@@ -23,11 +23,11 @@ from benchmark.accuracy.gardens_point import domain_of
 from benchmark.accuracy.kitti_loop import LOOP
 from benchmark.single_images import localize_alone
 from benchmark.truth import truth_of
-from demo.drives import MODEL, REFERENCE
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
 from disam_ros.camera import FISHEYE, Camera, warp_between, warp_into
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
+from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame

@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from demo.drives import CONDITIONS, DATA, read_drive
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import CONDITIONS, DATA, read_drive
 from disam_ros.domains.classifier import DomainClassifier, accuracy, confusion
 from disam_ros.models.model import load_model
 from training.data.sources import WEBCAMS

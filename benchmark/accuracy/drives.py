@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.single_images import describe, single_pipeline
-from demo.drives import CONDITIONS as SHIPPED
-from demo.drives import DATA
 from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
 from disam_ros.config import LocalizerConfig, MapBuilderConfig, VerifyConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.demo.drives import CONDITIONS as SHIPPED
+from disam_ros.demo.drives import DATA
 from disam_ros.errors import BlindError
 from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import Transform

@@ -32,14 +32,14 @@ from benchmark.accuracy.kitti import DATA as KITTI
 from benchmark.accuracy.kitti import MODEL, SECOND, drifting, only_lens, part
 from benchmark.accuracy.kitti import drive as every_frame
 from benchmark.truth import bases, truth_of
-from demo.drives import CONDITIONS, REFERENCE
-from demo.drives import DATA as TOWN
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
+from disam_ros.demo.drives import CONDITIONS, REFERENCE
+from disam_ros.demo.drives import DATA as TOWN
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot

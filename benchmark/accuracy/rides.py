@@ -12,9 +12,9 @@ import numpy as np
 from benchmark.accuracy import gardens_point, nordland
 from benchmark.accuracy.drives import NOTHING, SIFT, XFEAT, Maps, maps_of, town_drives
 from benchmark.truth import bases
-from demo.drives import MODEL, REFERENCE
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset, open_images
+from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.models.model import load_model

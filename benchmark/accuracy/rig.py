@@ -20,9 +20,9 @@ from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.accuracy.rig_drives import CAMERAS, DRIVES, MAPPED, rig_drive
 from benchmark.single_images import describe
 from benchmark.truth import bases
-from demo.drives import MODEL
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.demo.drives import MODEL
 from disam_ros.geometry import Transform, distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Answer, Candidates, Frame, Query

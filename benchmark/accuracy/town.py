@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmark.peers import peer_similarities
 from benchmark.truth import bases
-from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
 from demo.make_data import QUERIES, REFERENCE
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, Drive, make_map, read_drive
 from disam_ros.evaluation import Metrics, chance, score, upper_bound
 from disam_ros.geometry import Transform
 from disam_ros.models.model import load_model

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.accuracy.drives import EVERY_IMAGE, KEYPOINTS, town_drives
-from demo.drives import MODEL, REFERENCE
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.sources import open_dataset, open_images
+from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.evaluation import judge, score
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap

@@ -26,8 +26,8 @@ from benchmark.performance import training_step
 from benchmark.performance.page import PAGE
 from benchmark.performance.synthetic_map import noise_map
 from benchmark.single_images import single_pipeline
-from demo.drives import MODEL
 from disam_ros.config import DescriptorConfig, LocalizerConfig
+from disam_ros.demo.drives import MODEL
 from disam_ros.device import CPU, has_cuda_driver
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Shot

@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.machine import load
-from demo.drives import DATA, MODEL, REFERENCE
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset, open_images
+from disam_ros.demo.drives import DATA, MODEL, REFERENCE
 from disam_ros.device import threads
 from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from benchmark.machine import fresh, load, resident
-from demo.drives import DATA, MODEL
 from disam_ros import image
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.demo.drives import DATA, MODEL
 from disam_ros.device import CPU, threads
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.backend import Backend, describe, select_backend

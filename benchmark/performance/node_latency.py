@@ -18,10 +18,10 @@ from benchmark.machine import fresh, load
 from benchmark.performance.map_building import PERIOD_NS, enlarged
 from benchmark.performance.startup_time import first_pose, kept_bytecode
 from benchmark.performance.synthetic_map import large_noise_map
-from demo.drives import DATA, MODEL, make_map
 from disam_ros import image
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import DATA, MODEL, make_map
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmark.truth import truth_of
-from demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros import image
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.dataset import Dataset
+from disam_ros.demo.drives import CONDITIONS, DATA, MODEL, read_drive
 from disam_ros.image import to_tensor
 from disam_ros.models.model import Model, load_model
 from disam_ros.models.similarity import coarse_descriptor

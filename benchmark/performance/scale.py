@@ -32,8 +32,8 @@ from benchmark.performance.synthetic_map import (
     seen_again,
     world,
 )
-from demo.drives import MODEL
 from disam_ros.config import DomainConfig, LocalizerConfig
+from disam_ros.demo.drives import MODEL
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.compression import MARGIN, learn_projection
 from disam_ros.mapping.index import CellIndex, FlatIndex, write_cells

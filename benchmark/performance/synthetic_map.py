@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.drives import MODEL
 from disam_ros.camera import Camera
 from disam_ros.config import DescriptorConfig
 from disam_ros.datasets.records import ImageRecord
+from disam_ros.demo.drives import MODEL
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.mapping.builder import write_indices
 from disam_ros.mapping.compression import model_projection

@@ -21,8 +21,8 @@ import numpy as np
 from benchmark.machine import load
 from benchmark.performance.map_building import enlarged
 from benchmark.performance.node_latency import FRAMES
-from demo.drives import MODEL, make_map
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
+from disam_ros.demo.drives import MODEL, make_map
 from disam_ros.nodes.localizer.publishers.answer_status import PUBLISHED, timings_ms
 from disam_ros.nodes.replay.domain import claim_domain
 from disam_ros.nodes.replay.node_run import NodeOptions, run_node_on_bag

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from benchmark.single_images import describe
 from benchmark.truth import bases
-from demo.drives import MODEL, REFERENCE
 from demo.make_data import TOWN_SEED
 from disam_ros import image
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame

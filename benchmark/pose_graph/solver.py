@@ -9,6 +9,7 @@ RA-L 2020); odometry is trusted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
 
@@ -85,7 +86,6 @@ def _pose(gtsam: ModuleType, pose: Transform) -> object:
 
 def _gtsam() -> ModuleType:
     try:
-        import gtsam
+        return import_module("gtsam")
     except ImportError as error:
         raise ConfigError(f"no GTSAM ({error}): pip install 'disam_ros[graph]'") from error
-    return gtsam

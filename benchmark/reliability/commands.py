@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.drives import REFERENCE
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
+from disam_ros.demo.drives import REFERENCE
 from disam_ros.domains.domain import Domain
 from disam_ros.models.model import create_model, save_model
 from disam_ros.models.network_config import NetworkConfig

@@ -32,10 +32,10 @@ from benchmark.reliability.companions import Companions, companions
 from benchmark.reliability.page import PAGE
 from benchmark.reliability.vehicle import Sight, Vehicle
 from benchmark.truth import truth_of
-from demo.drives import MODEL, REFERENCE
 from disam_ros.camera import mount
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.errors import DisamError
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap

@@ -25,9 +25,9 @@ from benchmark.accuracy.gardens_point import SHIPPED
 from benchmark.research.offline_town import MAP, QUERIES
 from benchmark.single_images import describe
 from benchmark.truth import truth_of
-from demo.drives import DATA
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import ImageSource, open_bag, open_dataset
+from disam_ros.demo.drives import DATA
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map

@@ -118,6 +118,7 @@ def command_line() -> Parser:
     from disam_ros.cli import (
         bags,
         data,
+        demo,
         doctor,
         evaluation,
         map_life,
@@ -135,6 +136,7 @@ def command_line() -> Parser:
 
     command = partial(add_command, commands)
     # In the order of the help.
-    for group in (maps, map_life, evaluation, models, bags, watch, view, parameters, data, doctor):
+    running = (watch, view, parameters)
+    for group in (maps, map_life, evaluation, models, bags, *running, demo, data, doctor):
         group.add_commands(command)
     return parser

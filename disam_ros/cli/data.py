@@ -19,15 +19,11 @@ from disam_ros.files.outputs import DATASET, FILE
 from disam_ros.files.printable import say
 
 SEASON_TOWN = "season_town"  # imported by name, as are those below: the package works without
-DEMO, TRAINING = "demo.run_demo", "training.train"  # of the repository
+TRAINING = "training.train"  # of the repository
 
 
 def add_commands(command: Callable[..., Parser]) -> None:
     """Adds the commands that make datasets."""
-    text = "map a rendered drive, localize two others, in a checkout of the repository"
-    demo = command("demo", demo_command, text)
-    demo.fill = _add_demo_arguments
-
     synth = command("synth", synth_command, "render drives of the season town")
     synth.fill = _add_synth_arguments
 
@@ -75,37 +71,28 @@ def synth_command(arguments: argparse.Namespace) -> None:
     _season_town().run(arguments)
 
 
-def _of_repository(command: str, name: str) -> ModuleType:
-    """Returns a module of the repository, of which this package is part or in which the command is
-    run."""
+def _training() -> ModuleType:
+    """Returns the training of the repository, of which this package is part or in which the command
+    is run."""
     package = Path(disam_ros.__file__).parent
-    file = Path(*name.split(".")).with_suffix(".py")
+    file = Path(*TRAINING.split(".")).with_suffix(".py")
     for repository in (package.parent, Path.cwd()):
         if (repository / "package.xml").is_file() and (repository / file).is_file():
             if str(repository) not in sys.path:
                 sys.path.append(str(repository))
-            return import_module(name)
+            return import_module(TRAINING)
     raise ConfigError(
-        f"disam {command} needs {file} of the repository of disam_ros: run it in a checkout, as "
+        f"disam train needs {file} of the repository of disam_ros: run it in a checkout, as "
         f"this disam_ros is installed without it, in {package}"
     )
 
 
-def _add_demo_arguments(parser: argparse.ArgumentParser) -> None:
-    _of_repository("demo", DEMO).add_arguments(parser)
-
-
-def demo_command(arguments: argparse.Namespace) -> int:
-    status: int = _of_repository("demo", DEMO).run(arguments)
-    return status
-
-
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    _of_repository("train", TRAINING).add_arguments(parser)
+    _training().add_arguments(parser)
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    status: int = _of_repository("train", TRAINING).run(arguments)
+    status: int = _training().run(arguments)
     return status
 
 

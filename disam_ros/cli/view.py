@@ -24,8 +24,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_overwrite(viewing, lambda a: {Path(a.record): FILE} if a.record else {})
 
 
-def add_page(command: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that serves a page."""
+def add_page(command: argparse._ActionsContainer) -> None:
+    """Adds the options of a command or a group that serves a page."""
     text = "address to serve on; 0.0.0.0: to the whole network"
     add(command, "--host", text, default="127.0.0.1")
     add(command, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=8087)

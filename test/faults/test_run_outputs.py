@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from demo import make_data, run_demo
+from demo import make_data
+from disam_ros.cli import main
+from disam_ros.demo import run
 from disam_ros.errors import OutputError
 from disam_ros.files.outputs import MANIFEST, add_to_output, atomic_directory, remove_output
 from training.engine import checkpoints
@@ -58,24 +60,22 @@ def test_a_folder_of_another_kind_is_left_alone(tmp_path):
 
 
 def test_the_demonstration_refuses_a_folder_that_is_not_its_own(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run_demo, "make_map", lambda _: pytest.fail("the work began"))
+    monkeypatch.setattr(run, "make_map", lambda _: pytest.fail("the work began"))
     foreign(tmp_path / "demo_output")
     before = tree(tmp_path)
-    assert run_demo.main(["--output", str(tmp_path / "demo_output")]) == 1
+    assert main(["demo", "--output", str(tmp_path / "demo_output")]) == 1
     line = capsys.readouterr().err
-    assert line.startswith(
-        f"run_demo: {tmp_path / 'demo_output'} holds files that this command did"
-    )
+    assert line.startswith(f"disam: {tmp_path / 'demo_output'} holds files that this command did")
     assert "choose another output or move it away" in line and tree(tmp_path) == before
 
 
 def test_the_demonstration_replaces_only_what_it_wrote(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_demo, "demonstrate", lambda part, *_: (part / "new").write_text("new"))
+    monkeypatch.setattr(run, "demonstrate", lambda part, *_: (part / "new").write_text("new"))
     output = tmp_path / "demo_output"
     with atomic_directory(output, "demonstration") as part:
         (part / "old").write_text("old")
     foreign(output)
-    assert run_demo.main(["--output", str(output)]) == 0
+    assert main(["demo", "--output", str(output)]) == 0
     assert set(tree(output)) == {MANIFEST, "new", "sub/photo.jpg"}
 
 

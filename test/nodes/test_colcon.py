@@ -15,7 +15,7 @@ from support import logs
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 600.0  # seconds; only what hangs needs them
-FOLDERS = ("disam_ros", "launch", "config", "models", "resource", "scripts")
+FOLDERS = ("disam_ros", "demo", "launch", "config", "models", "resource", "scripts")
 FILES = ("package.xml", "setup.py", "setup.cfg")
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
@@ -60,7 +60,7 @@ def run_installed(workspace, command, **options):
     return subprocess.run(["sh", "-c", command], capture_output=True, timeout=DEADLINE, **options)
 
 
-def test_the_package_installs_nodes_launch_files_config_and_models(workspace):
+def test_the_package_installs_nodes_launch_files_config_models_and_drives(workspace):
     prefix = workspace / "install" / "disam_ros"
     for name in ("localizer_node", "map_builder_node", "disam"):
         script = prefix / "lib" / "disam_ros" / name
@@ -71,6 +71,8 @@ def test_the_package_installs_nodes_launch_files_config_and_models(workspace):
     for folder in ("launch", "config", "config/consumers", "models/outdoor"):
         files = {path.name for path in (ROOT / folder).iterdir() if path.is_file()}
         assert {path.name for path in (share / folder).iterdir() if path.is_file()} == files
+    drives = {path.relative_to(ROOT) for path in (ROOT / "demo" / "data").rglob("*")}
+    assert {path.relative_to(share) for path in (share / "demo" / "data").rglob("*")} == drives
     assert (prefix / "share/ament_index/resource_index/packages/disam_ros").is_file()
 
 

@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
-from demo.drives import CONDITIONS, DATA, MODEL, make_map
 from disam_ros.config import LocalizerConfig, SequenceConfig
 from disam_ros.datasets.sources import open_images
+from disam_ros.demo.drives import CONDITIONS, DATA, MODEL, make_map
 from disam_ros.evaluation.drive import as_mapped
 from disam_ros.geometry import PoseWithCovariance
 from disam_ros.localization.drive import localize_drive

@@ -7,7 +7,7 @@ import io
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -16,9 +16,6 @@ from cycler import cycler
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-if TYPE_CHECKING:
-    from matplotlib.typing import RcKeyType
 
 FULL = 1080  # width of the page, in CSS pixels (points of the figure)
 HALF = 530  # width of one of two in a row
@@ -42,7 +39,7 @@ NAMED = ("#3b3393", "#3aa394", "#b8902f", "#8a2a5c", "#58a9d6", "#c4606f", "#2d7
 COLOURS |= {f"named{i}": colour for i, colour in enumerate(NAMED)}
 DASHES = ("-", "--", ":")
 
-STYLE: dict[RcKeyType, Any] = {
+STYLE: dict[Any, Any] = {  # matplotlib names the type of the keys from 3.11 on
     "font.family": ["DejaVu Sans"],  # wider than most: what fits here fits the page's font, too
     "font.size": 12,
     "text.color": COLOURS["ink"],

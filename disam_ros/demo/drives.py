@@ -14,13 +14,15 @@ from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.datasets.bags.poses import GROUND_TRUTH, read_topic
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import ConfigError
+from disam_ros.files.paths import PACKAGE, share
 from disam_ros.geometry import Transform
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 
-HERE = Path(__file__).parent
-DATA, MODEL = HERE / "data", HERE.parent / "models" / "outdoor"
+SHARE = share() or PACKAGE.parent  # a copy of the package alone has no drives
+DATA, MODEL = SHARE / "demo" / "data", SHARE / "models" / "outdoor"
 REFERENCE = DATA / "reference"
 CONDITIONS = ("winter_snow", "night")
 BAG_HZ = 2.5  # images a second in the bags
@@ -37,7 +39,12 @@ class Drive:
 
 
 def make_map(output: Path) -> PlaceMap:
-    """Builds the map of the summer drive."""
+    """Builds the map of the summer drive. Raises ConfigError where the drives are missing."""
+    if not REFERENCE.is_dir():
+        raise ConfigError(
+            f"expected the demo's drives in {DATA}, where nothing is: install disam_ros from its "
+            "wheel, with colcon or with 'pip install -e' in a checkout"
+        )
     config = MapBuilderConfig(keypoints=0, keyframe_distance=0.0)
     return build_map(open_dataset(REFERENCE), load_model(MODEL), output, config)
 

@@ -1,15 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps a summer drive, replays a winter and a night drive through the node, evaluates its answers.
-
-Prints tables and writes a report and a figure to demo_output.
-"""
+"""Maps a summer drive, replays a winter and a night drive to the node, evaluates its answers."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, REFERENCE, make_map
-from demo.figure import draw
-from disam_ros import entry, image
+from disam_ros import image
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.sources import open_dataset, open_images
-from disam_ros.errors import DisamError
+from disam_ros.demo.drives import BAG_HZ, CONDITIONS, DATA, MODEL, REFERENCE, make_map
+from disam_ros.demo.figure import draw
 from disam_ros.evaluation import Condition, Metrics, chance, judge, score, table
 from disam_ros.evaluation.baselines import hog_descriptors, hog_matches
 from disam_ros.evaluation.tables import runs_table
@@ -35,50 +27,21 @@ from disam_ros.nodes.replay.node_run import NodeOptions
 from disam_ros.nodes.replay.replay_drive import replay_drive
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the demonstration, here and of the command `disam demo`."""
-    parser.add_argument(
-        "--rate", type=float, default=5.0, help="images per second sent to the node [Hz]"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("demo_output"),
-        help="directory to write; what an earlier run wrote there is replaced",
-    )
+def run(output: Path, rate: float) -> None:
+    """Runs the demonstration, prints its tables and writes `output`, replacing an earlier one.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demonstration. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
-    for signum in entry.heeded():
-        signal.signal(signum, entry.interrupt)
-    try:
-        return run(arguments)
-    except KeyboardInterrupt as end:
-        return 128 + entry.signal_of(end)
-    except DisamError as error:
-        print(f"run_demo: {error}", file=sys.stderr)
-        return 1
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Runs the demonstration. Returns 0."""
-    output: Path = arguments.output
+    rate: images per second sent to the node [Hz].
+    """
     started = time.monotonic()
     console = Console(width=120)
     with atomic_directory(output, "demonstration", overwrite=True) as part:
-        demonstrate(part, arguments.rate, console)
+        demonstrate(part, rate, console)
     console.print(
         f"Report: {output / 'evaluation' / REPORT}   picture: {output / 'demo.png'}   "
         f"({time.monotonic() - started:.0f} s)\n"
-        "Live: 'make view' drives through the night again, on http://127.0.0.1:8087/\n"
-        f"Your own drives: localizer_node … -p map:={output / 'map'}, disam replay BAG, disam view"
+        "Live: 'disam demo --live' drives through the night again, on http://127.0.0.1:8087/\n"
+        "Your own drives: disam build-map, then disam run"
     )
-    return 0
 
 
 def demonstrate(output: Path, rate: float, console: Console) -> None:
@@ -119,7 +82,3 @@ def peers(condition: Condition, map_images: Sequence[NDArray[np.uint8]]) -> dict
         "chance": chance([pose for pose in truth if pose is not None], bases),
         "nearest map image": condition.bound,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())
