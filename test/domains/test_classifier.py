@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The domain classifier: the network, its file in a model directory, what a localizer does."""
 
-import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_killed_while_a_classifier_is_replaced_the_model_still_loads(
 ):
     save_tiny_model(tmp_path / "model")
     add_classifier(tmp_path / "model", always("day"), {})
-    original, count = os.replace, 0
+    original, count = Path.replace, 0
 
     def replace_some(source, target):
         nonlocal count
@@ -103,7 +103,7 @@ def test_killed_while_a_classifier_is_replaced_the_model_still_loads(
         count += 1
         original(source, target)
 
-    monkeypatch.setattr(os, "replace", replace_some)
+    monkeypatch.setattr(Path, "replace", replace_some)
     with pytest.raises(KeyboardInterrupt):
         add_classifier(tmp_path / "model", always("night"), {})
     monkeypatch.undo()

@@ -22,7 +22,7 @@ export function fitted(canvas) {
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   const named = (name) => style.getPropertyValue(`--${name}`).trim();
-  return Object.fromEntries(["ink", "soft", "line", "place", "accent", "veil", "card"].map((n) => [n, named(n)]));
+  return Object.fromEntries(["ink", "soft", "line", "place", "accent", "veil", "card", "back"].map((n) => [n, named(n)]));
 }
 
 export function onChange(canvas, draw) {
@@ -239,10 +239,17 @@ export class MapView {
       context.strokeRect(place[0] - 3.5, place[1] - 3.5, 7, 7);
       if (!Number.isFinite(score) || written.some((p) => Math.hypot(p[0] - place[0], p[1] - place[1]) < APART)) continue;
       written.push(place);
-      context.fillStyle = colour.soft;
       const left = place[0] > view.width - APART;
+      const label = [score.toFixed(2), place[0] + (left ? -7 : 7), place[1] + 4];
       context.textAlign = left ? "right" : "left";
-      context.fillText(score.toFixed(2), place[0] + (left ? -7 : 7), place[1] + 4);
+      context.save(); // a margin keeps it legible on the track
+      context.strokeStyle = colour.back;
+      context.lineWidth = 4;
+      context.lineJoin = "round";
+      context.strokeText(...label);
+      context.restore();
+      context.fillStyle = colour.soft;
+      context.fillText(...label);
     }
   }
 
