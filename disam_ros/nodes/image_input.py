@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw and compressed image input, with advice where no images come; their stamps; their worker.
+"""Raw and compressed image input: subscription, stamps, advice where no images come; its worker.
 
 The worker thread has bounded queues: the executor never waits, the oldest items are dropped.
 """
@@ -7,9 +7,9 @@ The worker thread has bounded queues: the executor never waits, the oldest items
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Generic, TypeVar
 
 from rclpy.node import Node
@@ -19,7 +19,6 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 from disam_ros.camera import is_rectified
 from disam_ros.files.paths import FAST_DDS, LARGE_IMAGES, profile
@@ -38,30 +37,6 @@ LISTED = 5  # topics named in a warning
 T = TypeVar("T")
 
 
-class StampChecker:
-    """Reports stamps that cannot be capture times: zero, or before the camera's last one."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor, self._order = monitor, StampOrder()
-
-    def usable(self, camera: str, header: Header) -> int | None:
-        """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
-        stamp_ns = stamp_to_ns(header)
-        usable = self._order.usable(camera, stamp_ns)
-        if usable is None:
-            text = (
-                f"images of camera '{camera}' carry no stamp; let the driver set it, or set "
-                "stamps: received"
-            )
-            if stamp_ns:
-                text = (
-                    f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
-                )
-            self._monitor.warn_once(f"stamp of {camera}", text)
-            self._monitor.count("stamps refused")
-        return usable
-
-
 def image_topic(camera_topic: str, transport: str) -> str:
     """The topic of a camera's images by a transport."""
     return f"{camera_topic}/compressed" if transport == "compressed" else camera_topic
@@ -71,22 +46,26 @@ class ImageInput:
     """A subscription to an image topic or, with transport 'compressed', to its `/compressed`.
 
     It begins reliable, so that large images arrive whole, and turns to best effort when a publisher
-    offers no more, unless the user overrides the reliability with `qos_overrides`. stamps:
-    'header', or 'received': images get the time at which they come.
+    offers no more, unless the user overrides the reliability with `qos_overrides`. callback: takes
+    messages between `listen` and `pause`, each with its stamp [ns], None where that cannot be the
+    capture time. stamps: 'header', or 'received': images get the time at which they come.
     """
 
     def __init__(
         self,
         node: Node,
+        camera: str,
         camera_topic: str,
         transport: str,
-        callback: Callable[[Image | CompressedImage], None],
+        callback: Callable[[Image | CompressedImage, int | None], None],
         monitor: Monitor,
         stamps: str = "header",
     ) -> None:
         compressed = transport == "compressed"
-        self._node = node
-        self._callback = callback if stamps == "header" else partial(self._received, callback)
+        self._node, self._camera, self._monitor = node, camera, monitor
+        self._callback, self._is_restamped = callback, stamps == "received"
+        self._order = StampOrder()
+        self._last: float | None = None  # image, or `listen`, on the monotonic clock [s]
         self._kind = CompressedImage if compressed else Image
         self._topic = image_topic(camera_topic, transport)
         self._remedy = TOO_SLOW if compressed else _remedy_of_large_images()
@@ -94,14 +73,46 @@ class ImageInput:
         self._subscriptions = Subscriptions(node, monitor)
         self._subscription = self._subscribe("reliable")
 
-    def _received(
-        self,
-        callback: Callable[[Image | CompressedImage], None],
-        message: Image | CompressedImage,
-    ) -> None:
-        """Stamp an image with the time now."""
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        callback(message)
+    def listen(self) -> None:
+        """Expect images from now on."""
+        self._last = time.monotonic()
+
+    def pause(self) -> None:
+        """Leave out images from now on."""
+        self._last = None
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._last is None:
+            return
+        self._last = time.monotonic()
+        self._monitor.mark("images in")
+        self._monitor.count("images received")
+        if self._is_restamped:
+            message.header.stamp = self._node.get_clock().now().to_msg()
+        self._callback(message, self._usable(stamp_to_ns(message.header)))
+
+    def _usable(self, stamp_ns: int) -> int | None:
+        """The stamp; None, with a warning, where it cannot be the capture time."""
+        camera = self._camera
+        usable = self._order.usable(camera, stamp_ns)
+        if usable is None:
+            text = f"stamps of camera '{camera}' go backwards; the clock jumped or a bag restarted"
+            if not stamp_ns:
+                text = (
+                    f"images of camera '{camera}' carry no stamp; let the driver set it, or set "
+                    "stamps: received"
+                )
+            self._monitor.warn_once(f"stamp of {camera}", text)
+            self._monitor.count("stamps refused")
+        return usable
+
+    def is_silent(self, limit: float) -> bool:
+        """Whether no image came for `limit` seconds, which is reported with what to do."""
+        silent = self._last is not None and time.monotonic() - self._last > limit
+        text = f"no image of camera '{self._camera}' for more than {limit:g} s: "
+        text = text + self._advice() if silent else ""
+        self._monitor.lasting(f"age of {self._camera}", text)
+        return silent
 
     @property
     def rectified(self) -> bool:
@@ -116,7 +127,7 @@ class ImageInput:
         """The topic and its type."""
         return f"{self._node.resolve_topic_name(self._topic)} ({type_name(self._kind)})"
 
-    def advice(self) -> str:
+    def _advice(self) -> str:
         """Why no images come, by what is published here, and what to do."""
         node, name = self._node, self._node.resolve_topic_name(self._topic)
         kinds = {info.topic_type for info in node.get_publishers_info_by_topic(name)}
@@ -154,7 +165,7 @@ class ImageInput:
         return self._subscriptions.add(
             self._kind,
             self._topic,
-            self._callback,
+            self._on_image,
             sensor_qos(reliability),
             remedy=self._remedy,
             overriding=overriding,

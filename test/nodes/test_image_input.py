@@ -33,7 +33,12 @@ def node(request):
 @pytest.mark.parametrize("stamps", ["header", "received"])
 def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, stamps):
     images: list[Image] = []
-    receiver = ImageInput(node, "image", "raw", images.append, Monitor("probe"), stamps)
+
+    def keep(message, _):
+        images.append(message)
+
+    receiver = ImageInput(node, "front", "image", "raw", keep, Monitor("probe"), stamps)
+    receiver.listen()
     publisher = node.create_publisher(Image, "image", 10)
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -57,6 +62,6 @@ def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, st
     indirect=["node"],
 )
 def test_the_resolved_topic_says_whether_images_are_rectified(node, transport, rectified):
-    receiver = ImageInput(node, "image", transport, print, Monitor("probe"))
+    receiver = ImageInput(node, "front", "image", transport, print, Monitor("probe"))
     assert receiver.rectified == rectified
     receiver.destroy()

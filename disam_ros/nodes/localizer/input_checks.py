@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the input, reported in log and diagnostics: stamps, repeated images, cameras."""
+"""Checks of the input, reported in log and diagnostics: repeated images, cameras."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Localized
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import check_camera_info
-from disam_ros.nodes.image_input import StampChecker
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
@@ -57,7 +56,6 @@ class InputChecks(Part):
     ) -> None:
         super().__init__(node, monitor)
         self._localizer = localizer
-        self._stamps = StampChecker(monitor)
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
         self._rectified = {
@@ -74,10 +72,6 @@ class InputChecks(Part):
         """Takes another map."""
         self._localizer = loaded.localizer
         self._lenses.clear()
-
-    def stamp(self, camera: str, header: Header) -> int | None:
-        """The stamp [ns]; None, with a warning, where it cannot be the capture time."""
-        return self._stamps.usable(camera, header)
 
     def answered(self, localized: Localized, header: Header) -> None:
         """Report an image that repeats the last ones."""
@@ -124,11 +118,8 @@ class InputChecks(Part):
         """Report what is odd about a camera_info for images of a size."""
         key = f"doubts of {camera}"
         doubts = info_doubts(info, rectified=self._rectified[camera], size=size)
-        if doubts:
-            text = f"{self._topics[camera]} is used, but {'; '.join(doubts)}"
-            self._monitor.warn_once(key, text, hold=None)
-        else:
-            self._monitor.solved(key)
+        text = f"{self._topics[camera]} is used, but {'; '.join(doubts)}" if doubts else ""
+        self._monitor.lasting(key, text)
 
     def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
         """The map's camera of a name, else the one that looks where it does; None: none known."""
@@ -141,12 +132,8 @@ class InputChecks(Part):
         mapped = self._localizer.map.header.cameras.get(name)
         if mapped is None:
             return
-        key = f"mount of {name}"
         text = mount_difference(name, base_from_camera, mapped.base_from_camera)
-        if text:
-            self._monitor.warn_once(key, text, hold=None)
-        else:
-            self._monitor.solved(key)
+        self._monitor.lasting(f"mount of {name}", text)
 
     def _on_camera_info(self, camera: str, info: CameraInfo) -> None:
         last = self._last.get(camera)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
@@ -27,17 +28,15 @@ class Relocalize:
         self._node, self.stale_after = node, stale_after
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, Future]] = []  # (newest image at request, answer)
-        self._newest = 0
+        self._newest: Callable[[], int] | None = None  # number of the newest image; None: inactive
         self._hindrance = ""
-        self.active = False
         node.create_service(
             Trigger, "~/relocalize", self._on_request, callback_group=ReentrantCallbackGroup()
         )
 
-    def arrived(self, number: int) -> None:
-        """Note an image; only later ones answer requests made from now on."""
-        with self._lock:
-            self._newest = number
+    def start(self, newest: Callable[[], int]) -> None:
+        """Take requests. newest: the number of the last image that arrived; later ones answer."""
+        self._newest = newest
 
     def waits_for(self, number: int) -> bool:
         """Whether a request arrived before image `number`."""
@@ -58,19 +57,18 @@ class Relocalize:
 
     def stop(self, reason: str) -> None:
         """Fail all pending requests."""
-        self.active = False
-        with self._lock:
-            number = self._newest + 1
-        self.answer(number, False, reason)
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self.answer(newest() + 1, False, reason)
 
     async def _on_request(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if not self.active:
+        if self._newest is None:
             response.success, response.message = False, "the localizer is not active"
             return response
         self._hindrance = ""
         future = waking_future(self._node)
         with self._lock:
-            self._waiting.append((self._newest, future))
+            self._waiting.append((self._newest(), future))
         timeout = PATIENCE * self.stale_after
         timer = steady_timer(self._node, timeout, lambda: self._expire(future, timeout))
         response.success, response.message = await future

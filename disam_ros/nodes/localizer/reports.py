@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rclpy.node import Node
@@ -40,46 +39,23 @@ class Reports:
 
     def __init__(self, node: Node, monitor: Monitor) -> None:
         self._node, self._monitor = node, monitor
-        self._last_image: dict[str, float] = {}  # monotonic seconds by camera
         self._last_known: dict[str, bool] = {}
         self._posed: set[str] = set()  # cameras that had a pose
         monitor.start_counts(*COUNTERS)
 
-    def wait_for(self, cameras: Iterable[str]) -> None:
-        """Expect images of these cameras from now on."""
-        self._last_image = dict.fromkeys(cameras, time.monotonic())
+    def restart(self) -> None:
+        """Forget the last answers."""
         self._last_known.clear()
         self._posed.clear()
 
-    def arrived(self, camera: str) -> None:
-        """Count an image that came."""
-        self._monitor.mark("images in")
-        self._monitor.count("images received")
-        self._last_image[camera] = time.monotonic()
-
-    def check_age(self, advice: Mapping[str, Callable[[], str]], limit: float) -> bool:
-        """Report cameras without an image for `limit` seconds; returns whether it is all of them.
-
-        advice: why there may be none, by camera.
-        """
-        now, silent = time.monotonic(), []
-        for camera, reason in advice.items():
-            if now - self._last_image.get(camera, now) <= limit:
-                self._monitor.solved(f"age of {camera}")
-                continue
-            text = f"no image of camera '{camera}' for more than {limit:g} s: {reason()}"
-            self._monitor.warn_once(f"age of {camera}", text, hold=None)
-            silent.append(camera)
-        return len(silent) == len(advice)
-
     def check_map(self, place_map: PlaceMap) -> None:
         """Report a map whose files were changed since it was opened."""
+        text = ""
         try:
             place_map.check()
-            self._monitor.solved("map")
         except MapError as error:
             text = f"no image is answered: {error}; then call ~/reload"
-            self._monitor.warn_once("map", text, level=ERROR, hold=None)
+        self._monitor.lasting("map", text, ERROR)
 
     def links(self, publishers: int, listeners: int) -> None:
         """Report the number of image publishers and answer subscribers."""
@@ -118,32 +94,17 @@ class Reports:
     def _rig(self, answer: Answer) -> None:
         """Report a camera that is upside down, left out of the vehicle's belief, or contradicts the
         others."""
-        key = f"roll of {answer.camera}"
-        if answer.upside_down:
-            remedy = REMEDY.format(camera=answer.camera)
-            self._monitor.warn_once(key, remedy, hold=None)
-        else:
-            self._monitor.solved(key)
-        key = f"odometry of {answer.camera}"
-        if answer.odometry_fault:
-            self._monitor.warn_once(key, answer.odometry_fault, hold=None)
-        else:
-            self._monitor.solved(key)
-        key = f"sequence of {answer.camera}"
-        if answer.alone:
-            text = f"camera '{answer.camera}' is not joined with the others: {answer.alone}"
-            self._monitor.warn_once(key, text, hold=None)
-        else:
-            self._monitor.solved(key)
-        key = f"doubt of {answer.camera}"
-        if answer.doubt >= DOUBTED:
-            text = (
-                f"camera '{answer.camera}' contradicts the others and hardly counts: it is "
-                "covered, frozen or turned, or its extrinsics are wrong"
-            )
-            self._monitor.warn_once(key, text, hold=None)
-        elif answer.doubt < TRUSTED:
-            self._monitor.solved(key)
+        camera, lasting = answer.camera, self._monitor.lasting
+        lasting(f"roll of {camera}", REMEDY.format(camera=camera) if answer.upside_down else "")
+        lasting(f"odometry of {camera}", answer.odometry_fault)
+        text = f"camera '{camera}' is not joined with the others: {answer.alone}"
+        lasting(f"sequence of {camera}", text if answer.alone else "")
+        text = (
+            f"camera '{camera}' contradicts the others and hardly counts: it is covered, frozen or "
+            "turned, or its extrinsics are wrong"
+        )
+        if answer.doubt >= DOUBTED or answer.doubt < TRUSTED:
+            lasting(f"doubt of {camera}", text if answer.doubt >= DOUBTED else "")
 
     def _log_change(self, answer: Answer, text: str) -> None:
         """Log the first pose, and where a place becomes known or unknown, once a second at most."""

@@ -49,8 +49,8 @@ class Arrival:
 
     camera: str
     message: Image | CompressedImage
-    number: int  # counts all images of the session
     stamp_ns: int | None  # None: unusable
+    number: int  # counts all images of the session
     received: float  # time.perf_counter [s]
 
 
@@ -118,6 +118,7 @@ class Session:
         self._inputs = {
             name: ImageInput(
                 node,
+                name,
                 f"{prefix}image",
                 config.image_transport,
                 functools.partial(self._on_image, name),
@@ -139,11 +140,13 @@ class Session:
 
     def start(self) -> None:
         """Begin to localize."""
-        self._reports.wait_for(self._loaded.cameras)
+        self._reports.restart()
         self._map_poses.publish(self._loaded.localizer.map)
         self._match_images.start()
         self._worker = Worker(self._work, self._failed)
-        self._relocalize.active = True
+        self._relocalize.start(lambda: self._newest)
+        for image_input in self._inputs.values():
+            image_input.listen()
         self._summary.state(WAITING)
         topics = ", ".join(camera.describe() for camera in self._inputs.values())
         self._node.get_logger().info(f"active, waiting for images on {topics}")
@@ -155,8 +158,9 @@ class Session:
 
     def _stop_worker(self) -> None:
         self._relocalize.stop("the localizer was deactivated")
+        for image_input in self._inputs.values():
+            image_input.pause()
         worker, self._worker = self._worker, None
-        self._reports.wait_for(())
         if worker is not None:
             worker.stop()
         self._match_images.stop()
@@ -184,8 +188,7 @@ class Session:
         """Report connections, cameras without images for long, and a map that was changed."""
         self._reports.check_map(self._loaded.localizer.map)
         self._reports.computing(self._loaded.localizer)
-        advice = {name: camera.advice for name, camera in self._inputs.items()}
-        if self._reports.check_age(advice, self._config.stale_after):
+        if all([camera.is_silent(self._config.stale_after) for camera in self._inputs.values()]):
             self._summary.state(WAITING)
         publishers = min(camera.publisher_count() for camera in self._inputs.values())
         self._reports.links(publishers, self._outputs.listener_count())
@@ -202,16 +205,13 @@ class Session:
             self._map_poses.publish(loaded.localizer.map)
         return self._reports.identity(loaded.localizer)
 
-    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+    def _on_image(
+        self, camera: str, message: Image | CompressedImage, stamp_ns: int | None
+    ) -> None:
         received = time.perf_counter()
-        worker = self._worker
-        if worker is None:
-            return
-        self._reports.arrived(camera)
-        stamp_ns = self._checks.stamp(camera, message.header)
         self._newest += 1
-        self._relocalize.arrived(self._newest)
-        if worker.offer(camera, Arrival(camera, message, self._newest, stamp_ns, received)):
+        arrival = Arrival(camera, message, stamp_ns, self._newest, received)
+        if self._worker is not None and self._worker.offer(camera, arrival):
             self._monitor.count("images dropped")
 
     def _work(self, arrival: Arrival) -> None:

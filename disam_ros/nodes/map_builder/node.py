@@ -22,7 +22,7 @@ from disam_ros.geometry import Transform
 from disam_ros.image import limit_megapixels
 from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.image_input import ImageInput, StampChecker
+from disam_ros.nodes.image_input import ImageInput
 from disam_ros.nodes.map_builder.fix_input import FixInput
 from disam_ros.nodes.map_builder.live_map import LiveMap, PosedMessage
 from disam_ros.nodes.rclpy_extra import parameters, process
@@ -65,7 +65,6 @@ class MapBuilderNode(Node):
         monitor = self._monitor = Monitor(title, self.get_logger())
         monitor.start_counts(*COUNTERS)
         mounts = from_parameter(config.base_from_camera, [config.camera])
-        self._stamps = StampChecker(monitor)
         self._topics = Subscriptions(self, monitor)
         self._gate = Gate()
         self._track = PoseBuffer(round(config.max_pose_gap * 1e9), KEPT_POSES)
@@ -85,7 +84,6 @@ class MapBuilderNode(Node):
         self._map_frame = ""
         self._last_tf = 0  # stamp of the last pose from TF [ns]
         self._first_image: float | None = None  # on the monotonic clock [s]
-        self._last_image = time.monotonic()
         self._diagnostics = DiagnosticsPublisher(self, monitor, self._update)
         self._subscribe()
         self.create_service(
@@ -109,18 +107,16 @@ class MapBuilderNode(Node):
 
     def _update(self) -> str:
         """Reports why no images come; returns the state."""
-        if time.monotonic() - self._last_image > SILENCE:
-            text = f"no image for more than {SILENCE:g} s: {self._images.advice()}"
-            self._monitor.warn_once("age", text, hold=None)
-        else:
-            self._monitor.solved("age")
+        self._images.is_silent(SILENCE)
         return self._map.state
 
     def _subscribe(self) -> None:
         config, monitor = self._config, self._monitor
+        transport, camera = config.image_transport, config.camera
         self._images = ImageInput(
-            self, "image", config.image_transport, self._on_image, monitor, config.stamps
+            self, camera, "image", transport, self._on_image, monitor, config.stamps
         )
+        self._images.listen()
         add = self._topics.add
         add(CameraInfo, "camera_info", self._on_camera_info, sensor_qos())
         qos = sensor_qos(depth=POSE_DEPTH)
@@ -216,11 +212,7 @@ class MapBuilderNode(Node):
         """Latitude and longitude [deg] of the map's origin; None: set by parameter, or unknown."""
         return self._fixes.place() if self._fixes is not None else None
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._monitor.mark("images in")
-        self._monitor.count("images received")
-        self._last_image = time.monotonic()
-        stamp_ns = self._stamps.usable(self._config.camera, message.header)
+    def _on_image(self, message: Image | CompressedImage, stamp_ns: int | None) -> None:
         if stamp_ns is None:
             return
         self._first_image = self._first_image or time.monotonic()

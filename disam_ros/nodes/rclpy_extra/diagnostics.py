@@ -125,6 +125,13 @@ class Monitor:
         else:
             self._logger.warning(text)
 
+    def lasting(self, key: str, text: str, level: bytes = WARN) -> None:
+        """Report a problem that lasts until it is solved; with an empty text it is."""
+        if text:
+            self.warn_once(key, text, level=level, hold=None)
+        else:
+            self.solved(key)
+
     def shows(self, key: str) -> bool:
         """Whether a problem was reported and neither solved nor forgotten."""
         with self._lock:
