@@ -111,7 +111,7 @@ def through_pipeline(map_dir: Path) -> list[dict[str, int]]:
 
 def through_node(map_dir: Path) -> list[dict[str, int]]:
     """Figures of images through a running node, which another node sends."""
-    way = Way(("/session.py", "_on_image"), ("/outputs.py", "publish"))
+    way = Way(("/image_input.py", "_on_image"), ("/outputs.py", "publish"))
     threading.setprofile(way)  # of the threads that begin from now on
     parameters = {"map": map_dir, "model": MODEL, "localizer.device": "cpu", "use_tf": False}
     settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]

@@ -8,6 +8,7 @@ field that is itself a dataclass becomes a dotted prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from disam_ros.settings import setting
@@ -31,7 +32,7 @@ def seconds(default: float, help: str, minimum: float = 0.0, maximum: float = 36
     return setting(default, help, minimum=minimum, maximum=maximum)
 
 
-@dataclass
+@dataclass(frozen=True)
 class DescriptorConfig:
     """Descriptors of a map (models/similarity.py). Part of a map's identity."""
 
@@ -60,7 +61,7 @@ class DescriptorConfig:
         maximum=256,
     )
 
-    @property
+    @cached_property
     def as_in_paper(self) -> bool:
         """Whether features are compared as the paper does: whole, unshifted and uncentred."""
         return self.retrieval == "paper"
@@ -103,7 +104,7 @@ class MapBuilderConfig:
         minimum=0.0,
         maximum=140.0,
     )
-    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    descriptor: DescriptorConfig = field(default=DescriptorConfig())
 
 
 @dataclass

@@ -260,6 +260,14 @@ def has_mount(camera: Camera) -> bool:
     return not np.array_equal(camera.base_from_camera.quaternion, Transform.identity().quaternion)
 
 
+def heading_of(camera: Camera | None) -> float | None:
+    """Yaw [rad] of the optical axis on the vehicle; None: unknown, or it looks up or down."""
+    if camera is None or not has_mount(camera):
+        return None
+    x, y, up = camera.base_from_camera.rotation[:, 2]
+    return None if abs(up) > UPRIGHT else float(np.arctan2(y, x))
+
+
 def same_mount(camera: Camera, other: Camera) -> bool:
     """Whether two cameras are known to sit and look alike, as one camera with several lenses."""
     if not (has_mount(camera) and has_mount(other)):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from disam_ros.camera.camera import UPRIGHT, Camera, has_mount, levelled, tilted_as
+from disam_ros.camera.camera import Camera, has_mount, heading_of, levelled, tilted_as
 from disam_ros.camera.lenses import EQUIRECTANGULAR, PINHOLE
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
@@ -226,7 +226,7 @@ class ViewMatch:
     quarters: int  # turns of the vehicle to the left against the mapping vehicle, 0 to 3
     mapped: Camera | None  # the map camera as mounted on the turned vehicle; None: unknown
 
-    @property
+    @cached_property
     def mount(self) -> Transform:
         """base_from_camera on the turned vehicle; identity where it is unknown."""
         return Transform.identity() if self.mapped is None else self.mapped.base_from_camera
@@ -273,14 +273,6 @@ def turned_mount(camera: Camera | None, quarters: int) -> Camera | None:
     if camera is None or not quarters:
         return camera
     return replace(camera, base_from_camera=quarter_turn(-quarters) @ camera.base_from_camera)
-
-
-def heading_of(camera: Camera | None) -> float | None:
-    """Yaw [rad] of the optical axis on the vehicle; None: unknown, or it looks up or down."""
-    if camera is None or not has_mount(camera):
-        return None
-    x, y, up = camera.base_from_camera.rotation[:, 2]
-    return None if abs(up) > UPRIGHT else float(np.arctan2(y, x))
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,6 @@ from disam_ros.settings import REQUIRED, from_yaml
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-T = TypeVar("T")
 N = TypeVar("N", int, float)
 S = TypeVar("S", bound="DataclassInstance")
 AS_CONFIGURED = "that of --config"
@@ -88,7 +87,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def weather(text: str) -> str:
     """Checks a weather word or phrase."""
-    from disam_ros.domains.sun import parse_weather
+    from disam_ros.domains.domain import parse_weather
 
     try:
         parse_weather(text)
@@ -180,21 +179,22 @@ def add_localizer_settings(command: argparse.ArgumentParser) -> None:
     add_setting(command, LocalizerConfig, "domain.weather", unset=AS_CONFIGURED, parse=weather)
 
 
-def configured(config: type[T], arguments: argparse.Namespace) -> T:
+def configured(config: type[S], arguments: argparse.Namespace) -> S:
     """Returns the settings of --config, overridden by the options that `add_setting` made."""
     result = from_yaml(config, arguments.config) if arguments.config else config()
-    _override(result, vars(arguments))
-    return result
+    return _overridden(result, vars(arguments))
 
 
-def _override(config: Any, options: Mapping[str, Any], prefix: str = "") -> None:
-    """Sets the fields that options name, in place; None leaves a field."""
+def _overridden(config: S, options: Mapping[str, Any], prefix: str = "") -> S:
+    """Returns the settings with those that options name; None leaves a setting."""
+    changes = {}
     for field in fields(config):
-        name = prefix + field.name
-        if is_dataclass(getattr(config, field.name)):
-            _override(getattr(config, field.name), options, f"{name}.")
+        name, value = prefix + field.name, getattr(config, field.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = _overridden(value, options, f"{name}.")
         elif options.get(name) is not None:
-            setattr(config, field.name, options[name])
+            changes[field.name] = options[name]
+    return replace(config, **changes)
 
 
 def add_image_limit(command: argparse.ArgumentParser) -> None:

@@ -1,62 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain selection: stamp, sun and weather → the domain trained for the most similar conditions.
-
-A domain's tags name the conditions its encoders were trained for. The distance from the present
-conditions to a domain is a sum over the known ones (the numbers are the constants below):
-
-light    20 per 12° of sun elevation outside the domain's range (clipped to ±18°): day↔night 20 to
-         40, day↔dusk up to 20, where all other costs sum up to 8.9 at most; 0.02 per degree for
-         the length of shadows; 1 for dawn instead of dusk
-weather  differences in appearance: snow cover 6, wet ground 2, haze 2, cast shadows 1
-season   0.15 per month between the date and the nearest month of the domain, at most 0.9
-
-Unknown conditions cost nothing. Ties are broken by fewer tags on unknown conditions, more matching
-tags, the more common weather, then the order of the domains. Daylight is assumed while the light is
-unknown (at half the light's cost), and the reason names it.
-"""
+"""Domains: named conditions, the tags that say what they are, and the words for the weather."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from disam_ros.domains.sun import UNKNOWN, WEATHER_WORDS, Conditions, observe, parse_weather
 from disam_ros.errors import DomainError
 from disam_ros.files.checking import build, unknown_name
 from disam_ros.files.yaml_files import parse_yaml, read_yaml
 from disam_ros.settings import setting
 
-__all__ = [
-    "Domain",
-    "DomainChoice",
-    "DomainChooser",
-    "distance",
-    "parse_weather",
-]
-
 ANY = "any"  # a model's only domain: it serves every condition and every domain's name
-LIGHT_COST = 20.0 / 12.0  # per degree outside the range, between ±FULL_LIGHT
-FULL_LIGHT = 18.0  # sun elevation [deg] of full day; minus this: astronomical night
-SHADOW_LENGTH_COST = 0.02  # per degree outside the range
-OTHER_LIGHT = 5.0  # cost at which a domain is of another light: 3° outside the range
-RISING_COST = 1.0  # dawn instead of dusk
-UNKNOWN_LIGHT = 0.5  # share of the light's cost while daylight is only assumed
-SEASON_COST = 0.15  # per month
-APPEARANCE = {  # costs of (cast shadows, haze, wet ground, snow cover) in the image
-    "clear": (1.0, 0.0, 0.0, 0.0),
-    "cloudy": (0.5, 0.0, 0.0, 0.0),
-    "overcast": (0.0, 0.0, 0.0, 0.0),
-    "fog": (0.0, 2.0, 0.0, 0.0),
-    "rain": (0.0, 0.0, 2.0, 0.0),
-    "snow": (0.0, 0.0, 0.0, 6.0),
+UNKNOWN = "unknown"
+
+# Canonical weather words, weakest first: in a phrase the strongest word counts.
+WEATHER_WORDS = ("clear", "cloudy", "overcast", "fog", "rain", "snow")
+_SYNONYMS = {
+    "clear": "clear sun sunny sunshine fair fine bright cavok skc clr nsc ncd",
+    "cloudy": "cloudy cloud clouds few scattered broken sct bkn",
+    "overcast": "overcast ovc dull grey gray",
+    "fog": "fog foggy mist misty haze hazy smoke dust sand ash br fg hz fu du sa va",
+    "rain": "rain rainy raining rainfall drizzle drizzling shower showers wet hail storm stormy "
+    "thunder thunderstorm thunderstorms squall squalls tornado ra dz sh ts gr gs sq",
+    "snow": "snow snowy snowing snowfall sleet blizzard snowstorm snowflakes flurries sn sg pl ic",
 }
+_CANONICAL = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
+# Words that change nothing. "no" and "not" are left out on purpose: refused, not misread.
+_MODIFIERS = (
+    "light heavy moderate slight strong very extreme freezing partly mostly patchy occasional "
+    "intermittent isolated intensity ragged whirls volcanic and with sky skies weather conditions "
+    "mi bc pr dr bl fz vc"
+)
+_IGNORED = frozenset(_MODIFIERS.split())
+_METAR_CODES = frozenset(w for w in (*_CANONICAL, *_IGNORED) if len(w) == 2)
 
 
 @dataclass(frozen=True)
@@ -102,178 +84,6 @@ class Domain:
         raise DomainError(f"domain '{self.name}': '{tag}' expects {expected}; got {value!r}")
 
 
-@dataclass(frozen=True)
-class DomainChoice:
-    """The selected domain and the reason."""
-
-    name: str
-    reason: str  # one human-readable sentence
-    exact: bool  # whether all tags of the domain are known to match
-    sun_elevation: float | None  # degrees, no refraction; None: unknown
-    light: str  # day, dawn, dusk, night or unknown
-    season: str  # spring, summer, autumn, winter (of the place), tropics or unknown
-    weather: str  # one of WEATHER_WORDS or unknown
-
-
-@dataclass(frozen=True)
-class Distance:
-    """Distance of conditions from a domain; the smaller `rank` is nearer."""
-
-    differs: tuple[tuple[str, float], ...]  # known mismatches and their costs
-    unconfirmed: tuple[str, ...]  # tags on unknown conditions
-    matched: int  # tags known to match
-    assumed: float  # cost of a domain without daylight while the light is unknown
-    rarity: float  # distance of the domain's weather from the common one while it is unknown
-
-    @property
-    def rank(self) -> tuple[float, int, int, float]:
-        """Sort key."""
-        cost = self.assumed + sum([cost for _, cost in self.differs])
-        return round(cost, 9), len(self.unconfirmed), -self.matched, self.rarity
-
-
-def distance(domain: Domain, conditions: Conditions) -> Distance:
-    """Distance of `conditions` from the tags of `domain`, as the module's docstring defines it."""
-    costs: dict[str, float | None] = {}  # per tag that counts; None: unknown
-    assumed, rarity = 0.0, 0.0
-    if domain.sun_elevation is not None:
-        costs["light"] = _light_cost(domain, conditions)
-        if costs["light"] is None:
-            darkness = FULL_LIGHT - min(domain.sun_elevation[1], FULL_LIGHT)
-            assumed = UNKNOWN_LIGHT * LIGHT_COST * darkness
-    if domain.weather:
-        costs["weather"] = None
-        if conditions.weather == UNKNOWN:
-            rarity = _weather_cost(domain.weather, "cloudy")
-        else:
-            costs["weather"] = _weather_cost(domain.weather, conditions.weather)
-    if domain.months and conditions.season != "tropics":
-        costs["season"] = _season_cost(domain.months, conditions.month)
-    return Distance(
-        differs=tuple([(tag, cost) for tag, cost in costs.items() if cost]),
-        unconfirmed=tuple([tag for tag, cost in costs.items() if cost is None]),
-        matched=list(costs.values()).count(0.0),
-        assumed=assumed,
-        rarity=rarity,
-    )
-
-
-def _light_cost(domain: Domain, conditions: Conditions) -> float | None:
-    """Cost of the sun's elevation; None: unknown."""
-    height = conditions.sun_elevation
-    if height is None or domain.sun_elevation is None:
-        return None
-    low, high = domain.sun_elevation
-    cost = SHADOW_LENGTH_COST * max(low - height, height - high, 0.0)
-    low, high, height = [max(-FULL_LIGHT, min(FULL_LIGHT, v)) for v in (low, high, height)]
-    cost += LIGHT_COST * max(low - height, height - high, 0.0)
-    if domain.sun_rising is not None and domain.sun_rising != conditions.rising:
-        cost += RISING_COST
-    return cost
-
-
-@cache
-def _weather_cost(words: tuple[str, ...], weather: str) -> float:
-    def gap(word: str) -> float:
-        return sum(abs(a - b) for a, b in zip(APPEARANCE[word], APPEARANCE[weather], strict=True))
-
-    return min(gap(word) for word in words)
-
-
-@lru_cache
-def _season_cost(months: tuple[int, ...], month: float | None) -> float | None:
-    if month is None:
-        return None
-    if math.floor(month) in months:
-        return 0.0
-    return SEASON_COST * min(min((m - month) % 12, (month - m - 1) % 12) for m in months)
-
-
-class DomainChooser:
-    """Selects among a model's domains. Raises DomainError for no domain or duplicate names."""
-
-    def __init__(self, domains: Sequence[Domain]) -> None:
-        self._domains = {domain.name: domain for domain in domains}
-        if not domains or len(self._domains) != len(domains):
-            names = [domain.name for domain in domains]
-            raise DomainError(f"expected one or more domains with different names, got {names}")
-
-    def find(self, name: str) -> str | None:
-        """Find the domain of a name: itself, or ANY where it is the only domain; None: unknown."""
-        if list(self._domains) == [ANY]:
-            return ANY
-        return name if name in self._domains else None
-
-    def choose(
-        self,
-        stamp_ns: int | None,
-        latitude: float,
-        longitude: float,
-        weather: str = "",
-        override: str = "",
-    ) -> DomainChoice:
-        """Choose the domain nearest to a UTC stamp [ns] and a place [deg] (nan: unknown).
-
-        An unparsable weather word counts as unknown and is named in the reason: validate input with
-        `parse_weather`. Raises DomainError for an `override` that is not among the domains, or
-        without one where all domains are aerial.
-        """
-        fixed = self.find(override) if override else None
-        if override and not fixed:
-            raise DomainError(
-                f"domain '{override}' is not available; available: {', '.join(self._domains)}"
-            )
-        conditions = observe(stamp_ns, latitude, longitude, weather)
-        asked = [self._domains[fixed]] if fixed else self._of_cameras()
-        gaps = [(distance(domain, conditions), domain.name) for domain in asked]
-        gap, name = min(gaps, key=lambda pair: pair[0].rank)  # of equals, the first
-        return DomainChoice(
-            name=name,
-            reason=_reason(name, gap, conditions, bool(override)),
-            exact=not gap.differs and not gap.unconfirmed,
-            sun_elevation=conditions.sun_elevation,
-            light=conditions.light,
-            season=conditions.season,
-            weather=conditions.weather,
-        )
-
-    def of_this_light(self, stamp_ns: int | None, latitude: float, longitude: float) -> list[str]:
-        """List domains consistent with the sun's elevation; all if it is unknown or fits none."""
-        now = observe(stamp_ns, latitude, longitude, "")
-        costs = {domain.name: _light_cost(domain, now) for domain in self._of_cameras()}
-        return [name for name, cost in costs.items() if (cost or 0.0) < OTHER_LIGHT] or list(costs)
-
-    def _of_cameras(self) -> list[Domain]:
-        """The domains of camera images. Raises DomainError where there are none."""
-        domains = [domain for domain in self._domains.values() if domain.view == "ground"]
-        if not domains:
-            raise DomainError(
-                f"all domains are aerial ({', '.join(self._domains)}): name the one to use, or "
-                f"take a model with a domain for camera images"
-            )
-        return domains
-
-
-def _reason(name: str, gap: Distance, now: Conditions, override: bool) -> str:
-    """Explain a choice in a sentence."""
-    sun = "sun unknown" if now.sun_elevation is None else f"sun {now.sun_elevation:.1f}°"
-    weather = "weather unknown" if now.weather == UNKNOWN else now.weather
-    facts = f"{sun.replace('-', '−')}, {now.date}, {weather}"
-    differs = [f"differs in {', '.join(tag for tag, _ in gap.differs)}"] if gap.differs else []
-    doubts = [f"{', '.join(gap.unconfirmed)} unconfirmed"] if gap.unconfirmed else []
-    if override:
-        head = f"{name}: set by override; {facts}"
-    elif differs or doubts:
-        light, season = (
-            f"{what} unknown" if value == UNKNOWN else value
-            for what, value in (("light", now.light), ("season", now.season))
-        )
-        head = f"nearest to ({light}, {season}, {weather}): {name}; {facts}"
-    else:
-        head = f"{name}: {facts}"
-    return "; ".join([head, *differs, *doubts, *now.notes])
-
-
 def load_rules(path: Path | str | None = None) -> dict[str, Domain]:
     """Load the packaged rules by name; a user's YAML file adds to them or replaces entries.
 
@@ -316,3 +126,38 @@ def domains_named(names: Iterable[str], rules: Mapping[str, Domain]) -> list[Dom
                 f"domains: '{name}' is named {names.count(name)} times, expected once"
             )
     return [rules[name] for name in names]
+
+
+def parse_weather(text: str) -> str:
+    """Parse a weather phrase or METAR group to its canonical word; the strongest word counts.
+
+    "light rain and fog" → "rain"; "-SHSN" → "snow"; an empty text → "unknown".
+    Raises DomainError for a word that is not understood, listing the words.
+    """
+    tokens = re.findall(r"[^\s.,;+/_-]+", text.lower())
+    if not tokens or tokens == [UNKNOWN]:
+        return UNKNOWN
+    words = {word for token in tokens for word in _canonical(token, text)}
+    if not words:
+        raise _not_understood(text, text.strip())
+    return max(words, key=WEATHER_WORDS.index)
+
+
+def _canonical(token: str, text: str) -> list[str]:
+    """Weather words of a token; none of a modifier. Raises DomainError, naming the text."""
+    token = re.sub(r"^(few|sct|bkn|ovc)\d{3}(cb|tcu)?$", r"\1", token)  # METAR cloud group
+    pairs = re.findall("..", token)  # METAR weather group such as "shra"
+    if token not in _CANONICAL and len(token) % 2 == 0 and _METAR_CODES.issuperset(pairs):
+        return [_CANONICAL[pair] for pair in pairs if pair in _CANONICAL]
+    if token not in _CANONICAL and token not in _IGNORED:
+        raise _not_understood(text, token)
+    return [_CANONICAL[token]] if token in _CANONICAL else []
+
+
+def _not_understood(text: str, token: str) -> DomainError:
+    """The error about an unknown token."""
+    return DomainError(
+        f"weather {text!r}: '{token}' is not a known weather word; expected one of "
+        f"{', '.join(WEATHER_WORDS)}, a synonym such as 'sunny', 'drizzle' or 'mist', "
+        "a METAR group, or an empty text for unknown"
+    )

@@ -18,7 +18,8 @@ from disam_ros.camera import Camera, ViewMatch, matching_map_cameras, mount
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.device import CPU, Stopwatch, calm_matrix_products, select_device
-from disam_ros.domains.domain import DomainChoice, DomainChooser, parse_weather
+from disam_ros.domains.choice import DomainChoice, DomainChooser
+from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import ConfigError, DomainError, MapError, ModelError
 from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.image import resized_bicubic

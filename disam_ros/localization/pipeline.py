@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from disam_ros.config import LocalizerConfig, VerifyConfig
 from disam_ros.device import Stopwatch
-from disam_ros.domains.domain import DomainChoice
+from disam_ros.domains.choice import DomainChoice
 from disam_ros.errors import DisamError
 from disam_ros.localization.calibration import Calibration
 from disam_ros.localization.checks import OdometryCheck, UpsideDownCheck, VisibilityCheck

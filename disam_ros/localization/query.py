@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, ViewMatch, Warp, heading_of, warp_into
 from disam_ros.datasets.records import ImageRecord
-from disam_ros.domains.domain import DomainChoice
+from disam_ros.domains.choice import DomainChoice
 from disam_ros.errors import MapError
 from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.mapping.place_map import PlaceMap

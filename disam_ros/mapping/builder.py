@@ -21,7 +21,7 @@ from disam_ros.datasets.keyframes import KeyframeSelector
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import CPU
-from disam_ros.domains.domain import DomainChooser
+from disam_ros.domains.choice import DomainChooser
 from disam_ros.errors import MapError
 from disam_ros.mapping.compression import model_projection
 from disam_ros.mapping.encoding import BatchEncoder, Encoded, LocalEncoder, row_makers

@@ -11,8 +11,9 @@ from support.localize import localize
 
 from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
+from disam_ros.domains.choice import DomainChooser
 from disam_ros.domains.classifier import DomainClassifier, accuracy, confusion, weight_shapes
-from disam_ros.domains.domain import Domain, DomainChooser
+from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, ImageError, ModelError
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map

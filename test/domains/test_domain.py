@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from disam_ros.domains.domain import Domain, DomainChooser, distance, domains_named, load_rules
-from disam_ros.domains.sun import WEATHER_WORDS, Conditions, light_class, observe, sun_elevation
+from disam_ros.domains.choice import (
+    Conditions,
+    DomainChooser,
+    distance,
+    light_class,
+    observe,
+    sun_elevation,
+)
+from disam_ros.domains.domain import WEATHER_WORDS, Domain, domains_named, load_rules
 from disam_ros.errors import DomainError
 
 NAN = math.nan

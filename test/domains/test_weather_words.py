@@ -3,8 +3,7 @@
 
 import pytest
 
-from disam_ros.domains.domain import parse_weather
-from disam_ros.domains.sun import WEATHER_WORDS
+from disam_ros.domains.domain import WEATHER_WORDS, parse_weather
 from disam_ros.errors import DomainError
 
 OPEN_WEATHER_MAP = {  # main words and descriptions of its documentation

@@ -10,7 +10,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import NavSatFix
 from std_msgs.msg import String
 
-from disam_ros.domains.domain import DomainChooser, parse_weather
+from disam_ros.domains.choice import DomainChooser
+from disam_ros.domains.domain import parse_weather
 from disam_ros.errors import DomainError
 from disam_ros.fixes import place_of
 from disam_ros.models.model import Model

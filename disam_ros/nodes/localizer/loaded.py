@@ -26,13 +26,10 @@ from disam_ros.nodes.tf import fixed_extrinsics, tf_installed
 class Loaded:
     """A map and a model in use."""
 
+    localizer: Localizer
     pipeline: Pipeline
     cameras: list[str]  # names in the map
     fixed: Mapping[str, Transform]  # base_from_camera by camera, where TF has none
-
-    @property
-    def localizer(self) -> Localizer:
-        return self.pipeline.localizer
 
     @property
     def header(self) -> MapHeader:
@@ -64,7 +61,7 @@ def load(node: Node, config: LocalizerNodeConfig) -> Loaded:
     for camera in () if later else cameras:
         lens = uncalibrated(fixed[camera])
         localizer.view_matches(camera, lens)  # raises MapError for a camera unlike any of the map
-    return Loaded(Pipeline(localizer), cameras, fixed)
+    return Loaded(localizer, Pipeline(localizer), cameras, fixed)
 
 
 def _cameras(names: list[str], place_map: PlaceMap) -> list[str]:

@@ -27,9 +27,8 @@ from disam_ros.nodes.localizer.consumer import LOST, Consumer
 from disam_ros.nodes.localizer.fix_check import FixCheck
 from disam_ros.nodes.localizer.input_checks import InputChecks
 from disam_ros.nodes.localizer.loaded import Loaded, load, map_origin
-from disam_ros.nodes.localizer.odometry_input import OdometryInput
 from disam_ros.nodes.localizer.part import Part
-from disam_ros.nodes.localizer.priors import Priors
+from disam_ros.nodes.localizer.priors import OdometryInput, Priors
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.localizer.publishers.loop_closures import LoopClosures
 from disam_ros.nodes.localizer.publishers.map_odom import MapOdom
@@ -77,7 +76,7 @@ class Session:
         self._newest = 0
         self._reports = Reports(node, monitor)
         node.get_logger().info(self._reports.identity(loaded.localizer))
-        self._odometry = OdometryInput(node, monitor, config.localizer)
+        self._odometry = OdometryInput(node, monitor)
         self._priors = Priors(node, monitor, self._odometry.track)
         area = AreaWatch(node, monitor, config.areas, lambda: self._config.map, switch)
         fixes = FixCheck(node, monitor)

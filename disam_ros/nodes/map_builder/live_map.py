@@ -20,7 +20,7 @@ from disam_ros.datasets.dataset import DatasetInfo
 from disam_ros.datasets.records import ImageRecord
 from disam_ros.datasets.sources import PosedImage
 from disam_ros.device import describe_device, select_device
-from disam_ros.domains.domain import DomainChooser
+from disam_ros.domains.choice import DomainChooser
 from disam_ros.errors import ConfigError, DisamError, ImageError, MapError
 from disam_ros.files.outputs import MAP, require_output
 from disam_ros.geometry import Transform
