@@ -29,8 +29,7 @@ from disam_ros.device import CPU
 from disam_ros.errors import MapError
 from disam_ros.files.reading import BLOCK, HeldFile
 from disam_ros.files.writing import atomic_file
-from disam_ros.models.arrays import like
-from disam_ros.models.onnx_runtime import code_products, row_products
+from disam_ros.models.arrays import code_products, like, row_products
 from disam_ros.models.projection import decode
 
 if TYPE_CHECKING:

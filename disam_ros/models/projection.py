@@ -24,8 +24,8 @@ from safetensors.numpy import load_file, save
 
 from disam_ros.errors import ModelError
 from disam_ros.files.writing import atomic_file, file_sha256
+from disam_ros.models.arrays import code_products, row_products
 from disam_ros.models.model_files import check_file
-from disam_ros.models.onnx_runtime import code_products, row_products
 from disam_ros.models.similarity import unit_rows
 
 NAME = "directions"  # of the file, and its key under sha256 in model.json

@@ -28,9 +28,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.arrays import Array, as_numpy, like
+from disam_ros.models.arrays import Array, as_numpy, like, row_products
 from disam_ros.models.network_config import LARGEST_SIDE
-from disam_ros.models.onnx_runtime import row_products
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,7 +140,7 @@ class ShiftedFeatures(Generic[Array]):
         The similarity of views from another lane is the maximum over the shifts. One matrix product
         with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
         """
-        products = _row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
+        products = row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
         norms = _squared_norms(z).reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
         cosines = products.T.reshape(squared.shape) / squared**0.5
@@ -213,11 +212,6 @@ def _squared_norms(z: Array) -> Any:
     if isinstance(z, np.ndarray):
         return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z
     return (z * z).sum(1)
-
-
-def _row_products(a: Any, b: Any) -> Any:
-    """a [n, D], b [m, D] → a · bᵀ [n, m]."""
-    return row_products(a, b) if isinstance(a, np.ndarray) else a @ b.T
 
 
 def _norms(x: Array) -> Array:

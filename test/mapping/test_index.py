@@ -254,6 +254,6 @@ def test_a_search_by_leading_coordinates_needs_no_runtime(codes, projection, mon
     query = projection.decode(codes[[5, 17]])
     rows, scores = FlatIndex(codes, projection.steps).search(query, 9)
     monkeypatch.setattr("disam_ros.mapping.index.EXACT", 10)
-    monkeypatch.setattr("disam_ros.models.onnx_runtime.has_runtime", lambda: runtime)
+    monkeypatch.setattr("disam_ros.models.arrays.has_runtime", lambda: runtime)
     best = FlatIndex(codes, projection.steps).search(query, 9)
     assert np.array_equal(best[0], rows) and best[1] == pytest.approx(scores, abs=1e-5)

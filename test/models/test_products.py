@@ -8,13 +8,9 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from disam_ros.models import onnx_runtime
-from disam_ros.models.onnx_runtime import (
-    LARGEST,
-    IntegerProduct,
-    node_model,
-    row_products,
-)
+from disam_ros.models import arrays
+from disam_ros.models.arrays import LARGEST, IntegerProduct, row_products
+from disam_ros.models.onnx_runtime import node_model
 from disam_ros.models.projection import Projection
 
 pytest.importorskip("onnxruntime")
@@ -41,7 +37,7 @@ def test_products_of_rows_are_float64s_whoever_computes_them(rng, monkeypatch, s
     right = a.astype(np.float64) @ b.astype(np.float64).T
     assert row_products(a, b) == pytest.approx(right, abs=1e-4)
     assert row_products(a.astype(np.float64), b) == pytest.approx(right, abs=1e-12)
-    monkeypatch.setattr(onnx_runtime, "_session_of_floats", lambda: None)
+    monkeypatch.setattr(arrays, "_session_of_floats", lambda: None)
     assert row_products(a, b) == pytest.approx(right, abs=1e-4)
 
 
@@ -91,7 +87,7 @@ def test_a_projection_in_integers_is_that_in_floats_with_any_leading_dimensions(
     rows[1, 2] = 0.0
     directions = shipped(rng)
     integers = directions.project(rows)
-    monkeypatch.setattr(onnx_runtime, "has_runtime", lambda: False)
+    monkeypatch.setattr(arrays, "has_runtime", lambda: False)
     floats = replace(directions).project(rows)
     assert integers.shape == floats.shape == (2, 3, 12)
     assert directions.project(rows[0, 0]).shape == (12,)
