@@ -160,6 +160,7 @@ class PlaceMap:
     coarse: NDArray[np.int8]  # codes [N, d]
     steps: NDArray[np.float32]  # quantization steps of coarse codes [d]
     fine: Rows  # codes int8 [N, D]
+    read_later: list[HeldFile]  # files read on access; their `check` raises MapError for a change
     mean: NDArray[np.float32]  # of the fine features per channel [C]
     keypoint_rows: Rows | None  # bytes of KeypointHeader.row_type [N, B]
     thumbnail_rows: Rows | None
@@ -197,9 +198,8 @@ class PlaceMap:
         check_codes(self.directory, self.coarse.shape[1], self.steps, directions)
         check_fine(self.directory, self.fine.shape[1], self.mean)
         self.keypoint_rows = self._keypoint_rows(rows.get(FILE))
-        self._read_later = [
-            files[name] for name in ("images.csv", "fine.npy", FILE) if name in files
-        ]
+        later = "images.csv", "fine.npy", FILE
+        self.read_later = [files[name] for name in later if name in files]
         lengths = {name: len(array) for name, array in rows.items() if name not in WHOLE}
         lengths["images.csv"] = len(self.records)
         if set(lengths.values()) != {count}:
@@ -218,11 +218,6 @@ class PlaceMap:
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def check(self) -> None:
-        """Raise MapError if a file that is read on access was changed since the map was opened."""
-        for file in self._read_later:
-            file.check()
 
     def require_model(self, identity: str, name: str) -> None:
         """Raise MapError unless the map was built with the model of this identity."""

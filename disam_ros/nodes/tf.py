@@ -14,7 +14,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.time import Time
 
-from disam_ros.camera import Camera
+from disam_ros.camera import Camera, mount
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.node_config import LocalizerNodeConfig
@@ -70,79 +70,38 @@ def open_tf(node: Node) -> Tf | None:
         return None
 
 
-class Extrinsics:
-    """`base_from_camera` by camera name. Raises ConfigError where neither TF nor fixed ones are.
+def tf_of_cameras(node: Node, use_tf: bool, fixed: Mapping[str, Transform]) -> Tf | None:
+    """TF for extrinsics; None where it is not wanted or not installed. fixed: those without TF.
 
-    fixed: extrinsics without TF. tf: None where it is not wanted or not installed. A transform from
-    TF is kept: extrinsics are static.
+    Raises ConfigError where neither TF nor fixed ones are.
     """
-
-    def __init__(
-        self,
-        node: Node,
-        monitor: Monitor,
-        base_frame: str,
-        fixed: Mapping[str, Transform],
-        use_tf: bool,
-    ) -> None:
-        self._node, self._monitor, self._base_frame = node, monitor, base_frame
-        self.fixed = fixed
-        self._from_tf: dict[str, Transform] = {}  # by frame id
-        self._owners: dict[str, str] = {}  # camera by frame id
-        self.tf: Tf | None = open_tf(node) if use_tf else None
-        if self.tf is not None:
-            return
-        if use_tf and fixed:
-            node.get_logger().info("tf2_ros is not installed: extrinsics come from parameters")
-        elif not fixed:
-            raise ConfigError(
-                "no extrinsics: set base_from_camera, or use_tf where tf2_ros is installed, or "
-                "identity_extrinsics if the poses are those of the camera's optical frame itself"
-            )
-
-    def base_from_camera(self, camera: str, frame_id: str) -> Transform:
-        """Pose of a camera's optical frame in the base frame: from TF, else the fixed one.
-
-        A frame is that of one camera: others with its name have the fixed one, which is reported.
-        """
-        from_tf = self.from_tf(frame_id)
-        if from_tf is None:
-            return self.fixed[camera]
-        owner = self._owners.setdefault(frame_id, camera)
-        if owner == camera:
-            return from_tf
-        text = (
-            f"images of cameras '{owner}' and '{camera}' have one frame '{frame_id}': those of "
-            f"'{camera}' are taken from parameters or the map; give it a frame of its own"
+    tf = open_tf(node) if use_tf else None
+    if tf is None and not fixed:
+        raise ConfigError(
+            "no extrinsics: set base_from_camera, or use_tf where tf2_ros is installed, or "
+            "identity_extrinsics if the poses are those of the camera's optical frame itself"
         )
-        key = f"frame of {camera}"
-        self._monitor.warn_once(key, text, hold=None)
-        return self.fixed[camera]
+    if tf is None and use_tf:
+        node.get_logger().info("tf2_ros is not installed: extrinsics come from parameters")
+    return tf
 
-    def from_tf(self, frame_id: str) -> Transform | None:
-        """Pose of an optical frame in the base frame by TF; None where TF does not know it."""
-        if self.tf is not None and frame_id and frame_id not in self._from_tf:
-            base_from_camera = self._look_up(self.tf, frame_id)
-            if base_from_camera is not None:
-                self._from_tf[frame_id] = base_from_camera
-        return self._from_tf.get(frame_id)
 
-    def destroy(self) -> None:
-        """Stop listening to TF."""
-        if self.tf is not None:
-            self.tf.destroy()
+def mount_from_tf(
+    tf: Tf, node: Node, monitor: Monitor, frames: tuple[str, str], instead: str
+) -> Transform | None:
+    """`base_from_camera`; None, reported, where TF does not know it. frames: of base and camera.
 
-    def _look_up(self, tf: Tf, frame_id: str) -> Transform | None:
-        try:
-            base_from_camera, _ = tf.look_up(self._base_frame, frame_id)
-        except LookupError as error:
-            instead = "using fixed extrinsics" if self.fixed else "waiting for it"
-            text = f"no TF {self._base_frame} ← {frame_id} yet, {instead}: {error}"
-            self._monitor.warn_once(f"tf {frame_id}", text)
-            return None
-        self._monitor.solved(f"tf {frame_id}")
-        self._node.get_logger().info(f"extrinsics of {frame_id} taken from TF")
-        return base_from_camera
+    instead: what is done without it.
+    """
+    base, camera = frames
+    try:
+        base_from_camera, _ = tf.look_up(base, camera)
+    except LookupError as error:
+        monitor.warn_once(f"tf {camera}", f"no TF {base} ← {camera} yet, {instead}: {error}")
+        return None
+    monitor.solved(f"tf {camera}")
+    node.get_logger().info(f"extrinsics of {camera} taken from TF")
+    return base_from_camera
 
 
 def from_parameter(values: list[float], cameras: list[str]) -> dict[str, Transform] | None:
@@ -169,9 +128,4 @@ def fixed_extrinsics(
     if parameter is not None:
         return parameter
     node.get_logger().info("base_from_camera is all zero: using the extrinsics stored in the map")
-    return {name: mapped_extrinsics(mapped, name) for name in cameras}
-
-
-def mapped_extrinsics(mapped: Mapping[str, Camera], camera: str) -> Transform:
-    """`base_from_camera` as stored in a map; identity where there is none."""
-    return mapped[camera].base_from_camera if camera in mapped else Transform.identity()
+    return {name: mount(mapped, name) for name in cameras}

@@ -16,8 +16,9 @@ from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
+from disam_ros.nodes.localizer.cameras import Extrinsics
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
-from disam_ros.nodes.tf import Extrinsics, from_parameter
+from disam_ros.nodes.tf import from_parameter
 
 FIXED = {"front": Transform.from_xyz_rpy([1.0, 0, 0, 0, 0, 0])}
 

@@ -52,7 +52,8 @@ class Reports:
         """Report a map whose files were changed since it was opened."""
         text = ""
         try:
-            place_map.check()
+            for file in place_map.read_later:
+                file.check()
         except MapError as error:
             text = f"no image is answered: {error}; then call ~/reload"
         self._monitor.lasting("map", text, ERROR)
@@ -96,6 +97,11 @@ class Reports:
         others."""
         camera, lasting = answer.camera, self._monitor.lasting
         lasting(f"roll of {camera}", REMEDY.format(camera=camera) if answer.upside_down else "")
+        if answer.informative:
+            self._monitor.solved(f"repeats of {camera}")
+        else:
+            text = f"camera '{camera}' repeats one image: it is frozen, or the vehicle stands"
+            self._monitor.warn_once(f"repeats of {camera}", text)
         lasting(f"odometry of {camera}", answer.odometry_fault)
         text = f"camera '{camera}' is not joined with the others: {answer.alone}"
         lasting(f"sequence of {camera}", text if answer.alone else "")

@@ -22,10 +22,10 @@ from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.image_input import ImageInput, Worker, image_topic
 from disam_ros.nodes.localizer.area_watch import AreaWatch
+from disam_ros.nodes.localizer.cameras import Cameras
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
 from disam_ros.nodes.localizer.fix_check import FixCheck
-from disam_ros.nodes.localizer.input_checks import InputChecks
 from disam_ros.nodes.localizer.loaded import Loaded, load, map_origin
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.localizer.priors import OdometryInput, Priors
@@ -39,7 +39,6 @@ from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summ
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
-from disam_ros.nodes.tf import Extrinsics
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +81,7 @@ class Session:
         fixes = FixCheck(node, monitor)
         listeners = [self._priors.on_fix, area.on_fix, fixes.on_fix]
         self._conditions = Conditions(node, monitor, loaded.localizer.model, listeners)
-        self._extrinsics = Extrinsics(node, monitor, config.base_frame, loaded.fixed, config.use_tf)
         self._outputs = Outputs(node, monitor, config.base_frame)
-        track, tf = self._odometry.track, self._extrinsics.tf
-        self._consumer = Consumer(node, monitor, config, track, tf)
         self._summary = Summary(node, monitor, config.base_frame)
         self._match_images = MatchImages(node, monitor, self._reports.guard)
         self._map_poses = MapPoses(node, monitor)
@@ -96,7 +92,9 @@ class Session:
             name: image_topic(f"{prefix}image", config.image_transport)
             for name, prefix in prefixes.items()
         }
-        self._checks = InputChecks(node, monitor, infos, images, loaded.localizer)
+        self._cameras = Cameras(node, monitor, config, infos, images, loaded)
+        tf = self._cameras.extrinsics.tf
+        self._consumer = Consumer(node, monitor, config, self._odometry.track, tf)
         report = node.get_logger().info
         self._bit_depths = {name: BitDepth(name, config.bit_depth, report) for name in prefixes}
         self._parts: list[Part] = [
@@ -105,7 +103,7 @@ class Session:
             fixes,
             self._conditions,
             self._outputs,
-            self._checks,
+            self._cameras,
             self._consumer,
             self._summary,
             self._match_images,
@@ -133,7 +131,6 @@ class Session:
         with self._between:
             for part in self._parts:
                 part.configure(loaded, config)
-            self._extrinsics.fixed = loaded.fixed
             loaded.pipeline.config = config.localizer
             self._loaded, self._config = loaded, config
 
@@ -169,7 +166,6 @@ class Session:
         self._stop_worker()
         for image_input in self._inputs.values():
             image_input.destroy()
-        self._extrinsics.destroy()
         for part in self._parts:
             part.destroy()
         self._reports.links(0, 0)
@@ -255,22 +251,20 @@ class Session:
     def _shot(self, arrival: Arrival) -> Shot:
         """Collects what is known at an image's stamp. Raises MapError where the map's files were
         changed."""
-        self._loaded.localizer.map.check()
+        for file in self._loaded.localizer.map.read_later:
+            file.check()
         frame = self._frame(arrival)
         return Shot(frame, self._odometry.at(frame.stamp_ns), self._priors.at(frame.stamp_ns))
 
     def _frame(self, arrival: Arrival) -> Frame:
-        header, conditions = arrival.message.header, self._conditions
-        base_from_camera = self._extrinsics.base_from_camera(
-            arrival.camera, conversions.frame_of(header)
-        )
+        frame_id, conditions = conversions.frame_of(arrival.message.header), self._conditions
         bit_depth = self._bit_depths[arrival.camera]
         image = conversions.image_from_message(arrival.message, bit_depth)
         return Frame(
             image=image,
             camera=arrival.camera,
             stamp_ns=arrival.stamp_ns,
-            lens=self._checks.camera(arrival.camera, base_from_camera, image),
+            lens=self._cameras.camera(arrival.camera, frame_id, image),
             weather=conditions.weather,
             domain=conditions.domain,
             latitude=conditions.latitude,

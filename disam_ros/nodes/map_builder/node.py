@@ -29,7 +29,7 @@ from disam_ros.nodes.rclpy_extra import parameters, process
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, DiagnosticsPublisher, Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import Subscriptions, sensor_qos
 from disam_ros.nodes.rclpy_extra.waiting import steady_timer, waking_future
-from disam_ros.nodes.tf import Extrinsics, Tf, from_parameter, open_tf
+from disam_ros.nodes.tf import Tf, from_parameter, mount_from_tf, open_tf, tf_of_cameras
 from disam_ros.plausibility import LONGEST_NS, Gate
 from disam_ros.pose_buffer import PoseBuffer
 
@@ -79,7 +79,8 @@ class MapBuilderNode(Node):
                 raise ConfigError("'identity_extrinsics' and 'base_from_camera' are set: take one")
             mounts = {config.camera: Transform.identity()}
         use_tf = config.use_tf and mounts is None
-        self._extrinsics = Extrinsics(self, monitor, config.base_frame, mounts or {}, use_tf)
+        self._mounts = mounts or {}
+        self._tf = tf_of_cameras(self, use_tf, self._mounts)
         self._info: CameraInfo | None = None
         self._map_frame = ""
         self._last_tf = 0  # stamp of the last pose from TF [ns]
@@ -127,7 +128,7 @@ class MapBuilderNode(Node):
         elif config.pose_source == "pose":
             add(PoseStamped, "pose", self._on_pose, qos)
         else:
-            self._follow_tf(self._extrinsics.tf or open_tf(self))
+            self._follow_tf(self._tf or open_tf(self))
 
     def _follow_tf(self, tf: Tf | None) -> None:
         """Take the newest pose of TF as if it came on a topic."""
@@ -270,7 +271,10 @@ class MapBuilderNode(Node):
         late: report that. Raises ImageError for an image that cannot be decoded.
         """
         name, frame_id = self._config.camera, conversions.frame_of(message.header)
-        base_from_camera = self._extrinsics.from_tf(frame_id) or self._extrinsics.fixed.get(name)
+        base_from_camera = self._mounts.get(name)
+        if self._tf is not None and frame_id:
+            frames, instead = (self._config.base_frame, frame_id), "waiting for it"
+            base_from_camera = mount_from_tf(self._tf, self, self._monitor, frames, instead)
         if base_from_camera is None:
             if late:
                 text = (

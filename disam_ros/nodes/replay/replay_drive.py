@@ -27,7 +27,6 @@ from disam_ros.nodes.rclpy_extra.process import undisturbed
 from disam_ros.nodes.replay.answer_bag import write_answer_bag
 from disam_ros.nodes.replay.bag_topics import BagTopics, find_topics
 from disam_ros.nodes.replay.node_run import NodeOptions, NodeRun, replay_to_node
-from disam_ros.nodes.tf import mapped_extrinsics
 
 TOLERANCE_M, TOLERANCE_DEG = 0.5, 5.0  # at least, median between poses and their map images'
 
@@ -54,7 +53,7 @@ def replay_drive(
     """
     topics = find_topics(bag, place_map.cameras(), options.camera, options.bag)
     source = _played(source, topics)
-    mapped = mapped_extrinsics(place_map.header.cameras, topics.mapped)
+    mapped = mount(place_map.header.cameras, topics.mapped)
     base_from_camera = _recorded_extrinsics(source, topics) or mapped
     if base_from_camera != mapped:
         extrinsics = {"base_from_camera": _xyz_rpy(base_from_camera)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the input, reported in log and diagnostics: repeated images, cameras."""
+"""The vehicle's cameras: extrinsics by TF, parameter or map, intrinsics by camera_info; checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
 
 from disam_ros.camera import (
     DISTORTION_MODELS,
@@ -27,35 +26,85 @@ from disam_ros.camera import (
 )
 from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
-from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.pipeline import Localized
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import check_camera_info
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
+from disam_ros.nodes.tf import Tf, mount_from_tf, tf_of_cameras
 
 _Seen = tuple[CameraInfo | None, Transform, tuple[int, int]]  # intrinsics, mount, size
 LITTLE = 0.5  # share of the map camera's view below which the rest is reported
 
 
-class InputChecks(Part):
-    """Checks images and camera_info.
+class Extrinsics:
+    """`base_from_camera` by camera name. Raises ConfigError where neither TF nor fixed ones are.
 
-    topics, images: camera_info and image topic by camera. localizer: of the map.
+    fixed: extrinsics without TF. tf: None where it is not wanted or not installed. A transform from
+    TF is kept: extrinsics are static.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
         monitor: Monitor,
+        base_frame: str,
+        fixed: Mapping[str, Transform],
+        use_tf: bool,
+    ) -> None:
+        self._node, self._monitor, self._base_frame = node, monitor, base_frame
+        self.fixed = fixed
+        self.tf: Tf | None = tf_of_cameras(node, use_tf, fixed)
+        self._from_tf: dict[str, Transform] = {}  # by frame id
+        self._owners: dict[str, str] = {}  # camera by frame id
+
+    def base_from_camera(self, camera: str, frame_id: str) -> Transform:
+        """Pose of a camera's optical frame in the base frame: from TF, else the fixed one.
+
+        A frame is that of one camera: others with its name have the fixed one, which is reported.
+        """
+        if self.tf is not None and frame_id and frame_id not in self._from_tf:
+            frames, instead = (self._base_frame, frame_id), "using fixed extrinsics"
+            mount = mount_from_tf(self.tf, self._node, self._monitor, frames, instead)
+            if mount is not None:
+                self._from_tf[frame_id] = mount
+        if frame_id not in self._from_tf:
+            return self.fixed[camera]
+        owner = self._owners.setdefault(frame_id, camera)
+        if owner == camera:
+            return self._from_tf[frame_id]
+        text = (
+            f"images of cameras '{owner}' and '{camera}' have one frame '{frame_id}': those of "
+            f"'{camera}' are taken from parameters or the map; give it a frame of its own"
+        )
+        self._monitor.lasting(f"frame of {camera}", text)
+        return self.fixed[camera]
+
+    def destroy(self) -> None:
+        """Stop listening to TF."""
+        if self.tf is not None:
+            self.tf.destroy()
+
+
+class Cameras(Part):
+    """The vehicle's cameras, compared with the map's.
+
+    topics, images: camera_info and image topic by camera.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        config: LocalizerNodeConfig,
         topics: Mapping[str, str],
         images: Mapping[str, str],
-        localizer: Localizer,
+        loaded: Loaded,
     ) -> None:
         super().__init__(node, monitor)
-        self._localizer = localizer
+        self._localizer = loaded.localizer
+        self.extrinsics = Extrinsics(node, monitor, config.base_frame, loaded.fixed, config.use_tf)
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
         self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
         self._rectified = {
@@ -70,22 +119,18 @@ class InputChecks(Part):
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
         """Takes another map."""
-        self._localizer = loaded.localizer
+        self._localizer, self.extrinsics.fixed = loaded.localizer, loaded.fixed
         self._lenses.clear()
 
-    def answered(self, localized: Localized, header: Header) -> None:
-        """Report an image that repeats the last ones."""
-        answer = localized.answer
-        key = f"repeats of {answer.camera}"
-        if answer.informative:
-            self._monitor.solved(key)
-            return
-        text = f"camera '{answer.camera}' repeats one image: it is frozen, or the vehicle stands"
-        self._monitor.warn_once(key, text)
+    def destroy(self) -> None:
+        """Give back topics and TF."""
+        super().destroy()
+        self.extrinsics.destroy()
 
-    def camera(self, name: str, base_from_camera: Transform, image: NDArray[np.uint8]) -> Camera:
+    def camera(self, name: str, frame_id: str, image: NDArray[np.uint8]) -> Camera:
         """The vehicle's camera with its mount (see `vehicle_camera`), for an image
         [H, W, 3]: not calibrated where the image is of another shape than its camera_info."""
+        base_from_camera = self.extrinsics.base_from_camera(name, frame_id)
         seen = self._infos.get(name), base_from_camera, (image.shape[1], image.shape[0])
         last = self._lenses.get(name)
         if last is None or last[0] != seen:
