@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera, cameras_from_json, same_mount
 from disam_ros.config import DescriptorConfig
-from disam_ros.datasets.records import RecordTable
 from disam_ros.errors import DisamError, MapError
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.files.checking import build, check_entries
@@ -42,7 +41,7 @@ from disam_ros.files.writing import part_of
 from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
-from disam_ros.mapping.rows import Rows, check_codes, check_fine, check_poses
+from disam_ros.mapping.rows import RecordTable, Rows, check_codes, check_fine, check_poses
 from disam_ros.models.projection import Projection
 
 logger = logging.getLogger(__name__)

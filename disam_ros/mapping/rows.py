@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of a map: rows are read, and while it is built also written, on access.
+"""Arrays and records of a map: rows are read, and arrays while it is built also written, on access.
 
 A memory-mapped file that is truncated or on a disk that is full or fails ends the process at the
 next access (SIGBUS); here the access raises MapError or OSError. Reading 50 rows of 23 kB takes
@@ -12,20 +12,25 @@ the few rows that are wanted go to the device each time, as bytes.
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import logging
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from disam_ros.datasets.records import ImageRecord, check_columns, parse_row
 from disam_ros.device import CPU, is_cuda, is_integrated
-from disam_ros.errors import MapError
-from disam_ros.files.reading import HeldFile
+from disam_ros.errors import DatasetError, MapError
+from disam_ros.files.reading import HeldFile, parsing
 from disam_ros.geometry import FARTHEST, UNIT
 
 if TYPE_CHECKING:
@@ -36,6 +41,8 @@ logger = logging.getLogger(__name__)
 HEADER = 16384  # bytes that the header of a .npy file has at most
 CHUNK = 4096  # rows copied to the device at once
 SHARE = 0.5  # of the free memory
+TABLE_CHUNK = 2**24  # bytes that are searched for line ends at once
+KEPT = 4096  # parsed rows of a table that are kept, some kilobytes each
 POSE = 7  # numbers of a pose: tx ty tz qx qy qz qw
 LARGEST = 65504.0  # number of descriptors before they are compressed, in half precision
 
@@ -104,6 +111,58 @@ class Rows:
         target = _bytes(values, self._row_bytes).reshape(-1).data
         self._file.read_into(target, self._start + first * self._row_bytes)
         return values
+
+
+class RecordTable(Sequence[ImageRecord]):
+    """The rows of an images.csv held open, parsed on access; some are kept.
+
+    Raises DatasetError for missing columns at once, for a malformed row when it is read; and as the
+    file does.
+    """
+
+    def __init__(self, file: HeldFile) -> None:
+        self._file = file
+        ends: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for start in range(0, file.size, TABLE_CHUNK):
+            part = file.read(start, min(TABLE_CHUNK, file.size - start))
+            ends.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + start)
+        self._ends = np.concatenate(ends)  # the first is the header's
+        head = file.read(0, int(self._ends[0])) if len(self._ends) else b""
+        with parsing(file.path, DatasetError):
+            self._columns = next(csv.reader([head.decode(errors="replace")]), [])
+        check_columns(file.path, self._columns)
+        method = WeakMethod(self._parse)  # a table that nobody holds is freed at once
+
+        def parse(row: int) -> ImageRecord:
+            bound = method()
+            assert bound is not None  # called by the table itself
+            return bound(row)
+
+        self._record = lru_cache(KEPT)(parse)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageRecord | list[ImageRecord]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = range(len(self))[index]  # raises IndexError; counts negative ones from the end
+        return self._record(row)
+
+    def _parse(self, row: int) -> ImageRecord:
+        first, end = int(self._ends[row]) + 1, int(self._ends[row + 1])
+        line = self._file.read(first, end - first)
+        try:
+            cells = next(csv.reader([line.decode()]), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{self._file.path} line {row + 2} is malformed: {error}") from error
+        return parse_row(dict(zip(self._columns, cells, strict=False)), self._file.path, row + 2)
 
 
 class RowFile:

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.datasets.records import ImageRecord, RecordTable, record_row, records_writer
+from disam_ros.datasets.records import ImageRecord, record_row, records_writer
 from disam_ros.errors import MapError
 from disam_ros.files.checking import check_entries
 from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory
@@ -47,7 +47,7 @@ from disam_ros.mapping.place_map import (
     require_readable,
 )
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
-from disam_ros.mapping.rows import RowFile, Rows
+from disam_ros.mapping.rows import RecordTable, RowFile, Rows
 from disam_ros.models.projection import Projection
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow

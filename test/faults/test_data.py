@@ -34,7 +34,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth
-from disam_ros.datasets.records import RecordTable, read_records
+from disam_ros.datasets.records import read_records
 from disam_ros.datasets.sensor_tables import FIX_COLUMNS, read_odometry, read_table
 from disam_ros.datasets.sources import open_bag, open_images
 from disam_ros.datasets.text_rows import text_rows
@@ -46,6 +46,7 @@ from disam_ros.image import decode, encode_jpeg
 from disam_ros.localization.prior import PositionPrior
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.rows import RecordTable
 from disam_ros.models.model import load_model
 
 SECOND = 10**9

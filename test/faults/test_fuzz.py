@@ -33,7 +33,7 @@ from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.datasets.dataset import Dataset
 from disam_ros.datasets.depth import decode_depth, encode_depth
-from disam_ros.datasets.records import IMAGE_COLUMNS, RecordTable, read_records
+from disam_ros.datasets.records import IMAGE_COLUMNS, read_records
 from disam_ros.datasets.sensor_tables import ODOM_COLUMNS, read_odometry
 from disam_ros.datasets.sources import open_images
 from disam_ros.errors import DatasetError, DisamError
@@ -43,6 +43,7 @@ from disam_ros.geometry import Transform
 from disam_ros.image import decode, encode_jpeg
 from disam_ros.localization.calibration import DEFAULT, load_calibration, save_calibration
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.rows import RecordTable
 from disam_ros.models.model import load_model
 
 SECOND = 10**9
