@@ -10,7 +10,6 @@ from geometry_msgs.msg import (
     Point,
     Pose,
     PoseArray,
-    PoseStamped,
     PoseWithCovarianceStamped,
     Quaternion,
 )
@@ -106,11 +105,6 @@ def pose_to_transform(pose: Pose) -> Transform:
     """The pose of base in map → `map_from_base`. Raises GeometryError unless it is finite."""
     at, turn = pose.position, pose.orientation
     return Transform(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
-
-
-def pose_stamped(map_from_base: Transform, header: Header) -> PoseStamped:
-    """The pose of the vehicle at the header's stamp in the header's frame."""
-    return PoseStamped(header=header, pose=transform_to_pose(map_from_base))
 
 
 def pose_array(poses: list[Transform], header: Header) -> PoseArray:

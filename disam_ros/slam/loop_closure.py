@@ -7,9 +7,9 @@ by coarse candidates and fine re-ranking as a query on the map (localizer.py). T
 two images must agree on a relative pose (loop_verification.py), and the loop must not need more
 drift than odometry is capable of. A match of many inliers is accepted by itself. Of others the
 matches of consecutive keyframes must lie as far apart as odometry says, or, where it does not know,
-advance along the path as the vehicle does (consistency.py), and one is reported per place.
+advance along the path as the vehicle does, and one is reported per place.
 
-Without odometry the view measures the path (driven_path.py), and the translation between the two
+Without odometry the view measures the path, and the translation between the two
 images is known in direction only. Images of the prebuilt map are matched by the localizer and pass
 the same consistency check, by odometry.
 """
@@ -26,12 +26,10 @@ from disam_ros.config import LoopClosureConfig
 from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import PoseWithCovariance, Transform, distance
 from disam_ros.localization.sequence.odometry import Reading, motion
-from disam_ros.slam.consistency import SLACK, ConsistencyCheck
-from disam_ros.slam.driven_path import DrivenPath
 from disam_ros.slam.keyframe_depths import KeyframeDepths, View
-from disam_ros.slam.keyframes import Keyframe, KeyframeDatabase, unit
+from disam_ros.slam.keyframes import DrivenPath, Keyframe, KeyframeDatabase, unit
 from disam_ros.slam.loop_closure_message import MAP, OWN, LoopClosure
-from disam_ros.slam.loop_verification import RelativePose, verify_loop
+from disam_ros.slam.loop_verification import SLACK, ConsistencyCheck, RelativePose, verify_loop
 from disam_ros.slam.map_match import MapMatch
 
 KEYFRAME_ANGLE = 30.0  # degrees of turn after which an image is a keyframe although it is near

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometric verification of a loop closure: relative pose of two keyframes by their keypoints.
+"""Verification of a loop closure: relative pose of two keyframes by their keypoints, consistency of
+consecutive matches by odometry or by the order of the places.
 
 Numbers were chosen on validation drives through the season town, by day and by night.
 """
@@ -14,16 +15,23 @@ from disam_ros.features.epipolar_pose import epipolar_pose
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.matching import match
 from disam_ros.features.relative_pose import relative_pose
-from disam_ros.geometry import PoseWithCovariance
+from disam_ros.geometry import PoseWithCovariance, distance
+from disam_ros.localization.sequence.odometry import motion
 from disam_ros.slam.keyframe_depths import FEATURES
+from disam_ros.slam.keyframes import Keyframe
 
 MIN_INLIERS = 12  # images of different places have fewer
 MIN_DEPTHS = 12  # inliers of known depth that measure the length of the translation
 MIN_KEYPOINTS = 24  # of an image, below which it cannot contradict
 SCALE_SIGMA = 0.03  # odometry's relative scale error, which is that of depths, too
 DIRECTION_SIGMA = 0.1  # radians by which a direction of motion errs at least
+SLACK = 2.0  # metres, on top of the spacing of images, by which match and odometry may disagree
+ANGLE = 15.0  # degrees by which they may
+STRETCH = 1.5  # factor by which distances driven may, where odometry does not relate the places
 # 1 σ of errors that all keypoints of an image share: metres, radians
 FLOOR = np.array([0.05] * 3 + [np.radians(0.2)] * 3)
+
+Match = tuple[Keyframe, Keyframe]  # the place then, and the image now
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +95,42 @@ def pose_of_base(
     mount_then = then.calibrated_camera.base_from_camera
     mount_now = now.calibrated_camera.base_from_camera
     return then_from_now.transformed(mount_then).with_lever_arm(mount_now.inverse())
+
+
+class ConsistencyCheck:
+    """Tests whether the last `length` matches lie to each other as the images now do."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._matches: list[Match] = []
+
+    def reset(self) -> None:
+        """Start a new sequence of matches."""
+        self._matches = []
+
+    def add(self, then: Keyframe, now: Keyframe, spacing: float) -> None:
+        """Adds a match. spacing: metres between the images that may be matched.
+
+        A contradiction starts a new sequence with this match.
+        """
+        match = then, now
+        if not all(_agree(other, match, SLACK + spacing) for other in self._matches):
+            self.reset()
+        self._matches = [*self._matches, match][-self._length :]
+
+    @property
+    def consistent(self) -> bool:
+        """Whether enough matches agree."""
+        return len(self._matches) >= self._length
+
+
+def _agree(a: Match, b: Match, slack: float) -> bool:
+    """Whether the places then are related as the images now: by odometry where it relates both
+    pairs, else by the distances driven, so that revisited places advance with the vehicle."""
+    then, now = motion(a[0].odometry, b[0].odometry), motion(a[1].odometry, b[1].odometry)
+    if then is not None and now is not None:
+        gap, turn = distance(then, now)
+        return gap <= slack and turn <= ANGLE
+    revisited = abs(b[0].travelled - a[0].travelled)
+    driven = abs(b[1].travelled - a[1].travelled)
+    return driven / STRETCH - slack <= revisited <= driven * STRETCH + slack

@@ -13,6 +13,7 @@ import numpy as np
 
 from disam_ros.geometry import PoseWithCovariance
 from disam_ros.localization.query import Answer
+from disam_ros.pose_buffer import NANOSECONDS
 from disam_ros.slam.agreement import (
     GATE,
     Motion,
@@ -21,14 +22,13 @@ from disam_ros.slam.agreement import (
     distance_squared,
 )
 
-SECOND = 1_000_000_000
 LARGEST_DEVIATION = 5.0  # 1 σ in x or y of an answer that is confident [m]
 LEAST = np.array([1.0, 1.0, 1.0, 0.2, 0.2, 0.2])  # 1 σ of a consumer's pose at least [m, rad] …
 MOST = np.array([5.0, 5.0, 5.0, 0.5, 0.5, 0.5])  # … and at most: one that is less sure is lost
-GRACE_NS = 2 * SECOND  # after an initial pose, until the consumer must have taken it
-PATIENCE_NS = 10 * SECOND  # until it must have published a pose
-PAUSE_NS = 10 * SECOND  # between two initial poses at least, doubled with each that did not help
-LONGEST_PAUSE_NS = 320 * SECOND
+GRACE_NS = 2 * NANOSECONDS  # after an initial pose, until the consumer must have taken it
+PATIENCE_NS = 10 * NANOSECONDS  # until it must have published a pose
+PAUSE_NS = 10 * NANOSECONDS  # between two initial poses, doubled with each that did not help
+LONGEST_PAUSE_NS = 320 * NANOSECONDS
 
 
 class State(Enum):

@@ -14,7 +14,7 @@ from disam_ros.errors import LoopClosureError
 from disam_ros.geometry import PoseWithCovariance, Transform, distance
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.slam import loop_closure
-from disam_ros.slam.driven_path import DrivenPath
+from disam_ros.slam.keyframes import DrivenPath
 from disam_ros.slam.loop_closure import PLACE_DISTANCE, UNSCALED_SIGMA, LoopCloser
 from disam_ros.slam.loop_closure_message import (
     MAP,

@@ -1,31 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial poses for the consumer, published by themselves where `initialize` says so."""
+"""The consumer of poses: its own pose, from the topic consumer_pose, else TF map → base; initial
+poses for it, published by themselves where `initialize` says so."""
 
 from __future__ import annotations
 
-from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.lifecycle import LifecycleNode
+from dataclasses import replace
 
-from disam_ros import geometry
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+
 from disam_ros.config import LocalizerConfig
+from disam_ros.errors import GeometryError
+from disam_ros.geometry import PoseWithCovariance, Transform, distance
+from disam_ros.localization.pipeline import Localized
 from disam_ros.localization.query import Answer
-from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
+from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.node_config import NEVER, RECOVER, LocalizerNodeConfig
-from disam_ros.nodes.localizer.consumer_pose import TOPIC, ConsumerPose
+from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.tf import Tf
 from disam_ros.slam.agreement import AGREEING, Motion, StampedPose
-from disam_ros.slam.supervisor import (
-    PATIENCE_NS,
-    State,
-    Supervisor,
-    is_confident,
-)
+from disam_ros.slam.supervisor import PATIENCE_NS, State, Supervisor, is_confident
 
+TOPIC = "consumer_pose"
 LOST = "consumer_lost"  # on ~/state
 SENT = "initial poses"
+
+
+class ConsumerPose(Part):
+    """Keeps the newest pose of the consumer. tf: None: TF is not asked."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        monitor: Monitor,
+        track: OdometryTrack,
+        tf: Tf | None,
+        base_frame: str,
+    ) -> None:
+        super().__init__(node, monitor)
+        self._track, self._tf = track, tf
+        self._map_frame, self._base_frame = "", base_frame
+        self._heard: StampedPose | None = None
+        qos = QoSProfile(depth=10)
+        self._subscriptions.add(PoseWithCovarianceStamped, TOPIC, self._on_pose, qos)
+
+    def adopt(self, map_frame: str) -> None:
+        """Takes the frame of a map's poses, and forgets the pose on the last one."""
+        self._map_frame, self._heard = map_frame, None
+
+    def at(self, stamp_ns: int) -> StampedPose | None:
+        """The newest one, with the odometry at its own stamp. stamp_ns: when TF is asked."""
+        heard = self._heard
+        if heard is not None:  # it may have come before the odometry of its stamp
+            return replace(heard, odometry=self._track.reading(heard.stamp_ns) or heard.odometry)
+        if self._tf is None:
+            return None
+        try:
+            pose, pose_ns = self._tf.look_up(self._map_frame, self._base_frame, stamp_ns)
+        except (LookupError, GeometryError):
+            return None
+        return self._stamped(pose_ns, pose, np.zeros((6, 6)))
+
+    def _stamped(
+        self, stamp_ns: int, pose: Transform, covariance: NDArray[np.float64]
+    ) -> StampedPose:
+        consumer_pose = PoseWithCovariance(pose, covariance)
+        return StampedPose(stamp_ns, consumer_pose, self._track.reading(stamp_ns))
+
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
+        frame = conversions.frame_of(message.header)
+        try:
+            if frame != self._map_frame:
+                raise GeometryError(
+                    f"its frame is '{frame}', expected '{self._map_frame}': give the consumer that "
+                    "name for its map, or remap consumer_pose to another topic"
+                )
+            pose = conversions.pose_to_transform(message.pose.pose)
+        except GeometryError as error:
+            text = f"a pose on {self._node.resolve_topic_name(TOPIC)} is not used: {error}"
+            self._monitor.warn_once(TOPIC, text)
+            return
+        self._monitor.solved(TOPIC)
+        stamp_ns = conversions.stamp_to_ns(message.header)
+        self._heard = self._stamped(stamp_ns, pose, conversions.covariance_of(message))
 
 
 class Consumer(Part):
@@ -80,20 +143,19 @@ class Consumer(Part):
 
     def supervise(
         self,
-        answer: Answer,
+        localized: Localized,
         message: PoseWithCovarianceStamped | None,
-        stamp_ns: int | None,
-        odometry: Reading | None,
         config: LocalizerConfig,
     ) -> None:
         """Take an answer and publish it where an initial pose is due. message: None: unknown."""
-        supervisor = self._supervisor
+        supervisor, answer, shot = self._supervisor, localized.answer, localized.shot
         if supervisor is None:
             return
+        stamp_ns = shot.frame.stamp_ns
         if message is None or stamp_ns is None or not self._confident(answer, config):
             supervisor.unsure()
             return
-        now, theirs = StampedPose(stamp_ns, answer.pose, odometry), self._pose.at(stamp_ns)
+        now, theirs = StampedPose(stamp_ns, answer.pose, shot.odometry), self._pose.at(stamp_ns)
         due = supervisor.answered(now, theirs)
         self._report(supervisor, now, theirs)
         if due and self._is_heard():
@@ -140,7 +202,7 @@ class Consumer(Part):
         self._monitor.fact("consumer", state.value)
         if theirs is not None:
             moved = theirs.at(now, supervisor.limits)
-            metres, degrees = geometry.distance(now.pose.pose, moved.pose)
+            metres, degrees = distance(now.pose.pose, moved.pose)
             self._monitor.fact("consumer off by", f"{metres:.2f} m, {degrees:.1f}°")
         if state is self._reported:
             return

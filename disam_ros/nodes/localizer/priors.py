@@ -29,8 +29,8 @@ from disam_ros.nodes.localizer.loaded import Loaded, map_origin
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 from disam_ros.nodes.rclpy_extra.subscriptions import sensor_qos
+from disam_ros.pose_buffer import NANOSECONDS
 
-NS = 1_000_000_000
 ODOMETRY_DEPTH = 50  # messages that may wait for the executor
 FAULTS = {
     JUMP: "odometry jumped: the motion is unknown there",
@@ -63,7 +63,7 @@ class OdometryInput(Part):
         if reading is not None:
             self._monitor.solved("odom age")
         else:
-            age = self.track.max_age_ns / NS
+            age = self.track.max_age_ns / NANOSECONDS
             text = f"odometry stopped: nothing on 'odom' within {age:g} s of the image"
             self._monitor.warn_once("odom age", text)
         return reading
@@ -191,7 +191,7 @@ class Priors(Part):
         if self._source == "odom":
             prior = self._odometry.at(stamp_ns)
             return prior, "" if prior or self._odometry.anchor is None else stale
-        if self._newest is None or abs(stamp_ns - self._newest[0]) > NS * self._max_age:
+        if self._newest is None or abs(stamp_ns - self._newest[0]) > NANOSECONDS * self._max_age:
             return None, stale
         return self._newest[1], ""
 

@@ -10,22 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from disam_ros.datasets.bags.bit_depth import BitDepth
 from disam_ros.errors import ConfigError
 from disam_ros.localization.pipeline import Localized, Shot
-from disam_ros.localization.query import KNOWN, Answer, Frame
-from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.localization.query import KNOWN, Frame
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
 from disam_ros.nodes.image_input import ImageInput, Worker, image_topic
-from disam_ros.nodes.localizer.area_watch import AreaWatch
 from disam_ros.nodes.localizer.cameras import Cameras
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
-from disam_ros.nodes.localizer.fix_check import FixCheck
+from disam_ros.nodes.localizer.fix_watch import AreaWatch, FixCheck
 from disam_ros.nodes.localizer.loaded import Loaded, load, map_origin
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.localizer.priors import OdometryInput, Priors
@@ -34,7 +33,7 @@ from disam_ros.nodes.localizer.publishers.loop_closures import LoopClosures
 from disam_ros.nodes.localizer.publishers.map_odom import MapOdom
 from disam_ros.nodes.localizer.publishers.map_poses import MapPoses
 from disam_ros.nodes.localizer.publishers.match_image import Match, MatchImages
-from disam_ros.nodes.localizer.publishers.outputs import ActivationMaps, Outputs, Poses
+from disam_ros.nodes.localizer.publishers.outputs import ActivationMaps, Outputs
 from disam_ros.nodes.localizer.publishers.summary import INACTIVE, WAITING, Summary
 from disam_ros.nodes.localizer.relocalize import Relocalize
 from disam_ros.nodes.localizer.reports import Reports
@@ -280,12 +279,12 @@ class Session:
         localizer, header = self._loaded.localizer, arrival.message.header
         answer, query = localized.answer, localized.query
         stamp_ns, odometry = localized.shot.frame.stamp_ns, localized.shot.odometry
-        poses = self._outputs.publish(answer, header)
-        if poses is not None:
+        pose = self._outputs.publish(answer, header)
+        if pose is not None:
             with self._reports.guard("TF map → odom"):
                 frames = self._outputs.map_frame, self._odometry.frame_id
                 self._map_odom.publish(answer.map_from_base, odometry, stamp_ns, frames)
-        self._start_consumer(arrival, stamp_ns, answer, poses, odometry)
+        self._start_consumer(arrival, localized, pose)
         latency = 1e3 * (time.perf_counter() - arrival.received)
         for part in self._parts:
             with self._reports.guard(part.title):
@@ -301,18 +300,11 @@ class Session:
                 self._match_images.offer(Match(localizer, query, answer, header))
 
     def _start_consumer(
-        self,
-        arrival: Arrival,
-        stamp_ns: int | None,
-        answer: Answer,
-        poses: Poses | None,
-        odometry: Reading | None,
+        self, arrival: Arrival, localized: Localized, pose: PoseWithCovarianceStamped | None
     ) -> None:
         """Publish an initial pose where a request asks for it, or the consumer needs one."""
-        message = None if poses is None else poses.with_covariance
-        if message is not None and self._relocalize.waits_for(arrival.number):
-            self._consumer.start(message, stamp_ns)
+        if pose is not None and self._relocalize.waits_for(arrival.number):
+            self._consumer.start(pose, localized.shot.frame.stamp_ns)
             return
         with self._reports.guard("the supervision of the consumer"):
-            settings = self._config.localizer
-            self._consumer.supervise(answer, message, stamp_ns, odometry, settings)
+            self._consumer.supervise(localized, pose, self._config.localizer)

@@ -30,6 +30,7 @@ from disam_ros.node_config import MapBuilderNodeConfig
 from disam_ros.nodes.conversions import image_from_message
 from disam_ros.nodes.image_input import Worker
 from disam_ros.nodes.rclpy_extra.diagnostics import ERROR, Monitor
+from disam_ros.pose_buffer import NANOSECONDS
 
 QUEUE = 16  # posed images that wait for the encoder; the oldest are dropped
 IMAGES, REQUESTS = "images", "requests"  # slots of the worker
@@ -42,7 +43,6 @@ LEFT_OUT = (
 )
 PROGRESS = (1, 10)  # images in the map that are logged, and each multiple of …
 EVERY = 50
-NS = 1_000_000_000
 
 
 class FinishRequest:
@@ -213,7 +213,7 @@ class LiveMap:
     def _log_progress(self, count: int, stamp_ns: int) -> None:
         self._first_ns = self._first_ns or stamp_ns
         if count in PROGRESS or count % EVERY == 0:
-            seconds = (stamp_ns - self._first_ns) / NS
+            seconds = (stamp_ns - self._first_ns) / NANOSECONDS
             plural = "s" if count > 1 else ""
             self._logger.info(f"{count} image{plural} in the map, {seconds:.0f} s after the first")
 

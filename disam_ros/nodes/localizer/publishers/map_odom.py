@@ -13,8 +13,8 @@ from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
+from disam_ros.pose_buffer import NANOSECONDS
 
-NS = 1_000_000_000
 DEPTH = 100
 MISSING = "publish_tf needs the ROS package tf2_msgs, which is not installed: no TF is published"
 NO_ODOMETRY = "publish_tf needs odometry at the image's time on 'odom': no TF is published"
@@ -27,7 +27,7 @@ class MapOdom(Part):
         self, node: LifecycleNode, monitor: Monitor, enabled: bool, tolerance: float
     ) -> None:
         super().__init__(node, monitor)
-        self._tolerance_ns = round(NS * tolerance)
+        self._tolerance_ns = round(NANOSECONDS * tolerance)
         self._tf: LifecyclePublisher | None = None
         if not enabled:
             return
@@ -62,7 +62,7 @@ def transform_stamped(
     """`a_from_b` as the TF a → b. frames: the names of a and b."""
     message = TransformStamped(child_frame_id=frames[1])
     message.header.frame_id = frames[0]
-    message.header.stamp = Time(sec=stamp_ns // NS, nanosec=stamp_ns % NS)
+    message.header.stamp = Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
     x, y, z = transform.translation.tolist()
     message.transform.translation = Vector3(x=x, y=y, z=z)
     qx, qy, qz, qw = transform.quaternion.tolist()

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from geometry_msgs.msg import PoseArray
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 
 from disam_ros.camera import mount
-from disam_ros.geometry import compose
+from disam_ros.geometry import Transform, compose
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
@@ -32,8 +33,8 @@ class MapPoses(Part):
         header = Header(
             frame_id=place_map.header.map_frame, stamp=self._node.get_clock().now().to_msg()
         )
-        poses = [_pose(*row) for row in thinned(place_map).tolist()]
-        self._poses.publish(PoseArray(header=header, poses=poses))
+        poses = [Transform(row[:3], row[3:]) for row in thinned(place_map)]
+        self._poses.publish(conversions.pose_array(poses, header))
 
 
 def thinned(place_map: PlaceMap) -> NDArray[np.float64]:
@@ -46,8 +47,3 @@ def thinned(place_map: PlaceMap) -> NDArray[np.float64]:
         camera_from_base = mount(place_map.header.cameras, camera).inverse()
         poses.append(compose(place_map.poses[rows], camera_from_base))
     return np.concatenate(poses)
-
-
-def _pose(x: float, y: float, z: float, *turn: float) -> Pose:
-    qx, qy, qz, qw = turn
-    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped
@@ -29,15 +27,6 @@ DEPTH = 100  # messages kept for reliable subscribers that lag
 LARGE_DEPTH = 5  # of those that are large
 
 
-@dataclass(frozen=True)
-class Poses:
-    """An answer as messages."""
-
-    pose: PoseStamped
-    with_covariance: PoseWithCovarianceStamped
-    global_pose: PoseWithCovarianceStamped  # its frame_id names the frame ON THE ROBOT
-
-
 class Outputs(Part):
     """Publishes answers. map_frame: frame of all poses. base_frame: the vehicle's."""
 
@@ -60,24 +49,21 @@ class Outputs(Part):
         """Takes the map's frame."""
         self.map_frame = loaded.header.map_frame
 
-    def publish(self, answer: Answer, stamp: Header) -> Poses | None:
-        """Publish the poses of a known place. stamp: the image's header."""
+    def publish(self, answer: Answer, stamp: Header) -> PoseWithCovarianceStamped | None:
+        """Publish the poses of a known place; returns the one in the map's frame.
+
+        stamp: the image's header.
+        """
         if not answer.known:
             return None
-        poses = self._poses(answer, conversions.header_of(stamp, self.map_frame))
-        self._pose.publish(poses.pose)
-        self._pose_with_covariance.publish(poses.with_covariance)
-        self._global_pose.publish(poses.global_pose)
-        return poses
-
-    def _poses(self, answer: Answer, header: Header) -> Poses:
+        header = conversions.header_of(stamp, self.map_frame)
         pose = conversions.pose_with_covariance(answer.map_from_base, answer.covariance, header)
-        on_robot = conversions.header_of(header, self._base_frame)
-        return Poses(
-            conversions.pose_stamped(answer.map_from_base, header),
-            pose,
-            PoseWithCovarianceStamped(header=on_robot, pose=pose.pose),
-        )
+        self._pose.publish(PoseStamped(header=header, pose=pose.pose.pose))
+        self._pose_with_covariance.publish(pose)
+        # Its frame_id names the frame ON THE ROBOT.
+        on_robot = conversions.header_of(stamp, self._base_frame)
+        self._global_pose.publish(PoseWithCovarianceStamped(header=on_robot, pose=pose.pose))
+        return pose
 
     def answered(self, localized: Localized, header: Header) -> None:
         """Publish candidates and markers to those who subscribe."""
