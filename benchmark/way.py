@@ -4,11 +4,13 @@
 `python -m benchmark.way` counts, for night images of the demo tracked as a sequence, the calls of
 this package's functions between the node's callback and the publication on `~/pose`, and those
 inside the pipeline alone. A change of file is a call of a function in another file than the last
-call's. Each figure is the median over IMAGES images after WARM_UP others.
+call's. Each figure is the median over IMAGES images after WARM_UP others. With --files it prints
+the files that the last one passed, in this order.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import threading
@@ -59,6 +61,7 @@ class Way:
     last: tuple[str, str]
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # by file and function
     changes: int = 0
+    files: Sequence[str] = ()  # of the last image, as it passed them
     _open: bool = False
     _file: str = ""
 
@@ -82,10 +85,11 @@ class Way:
 
     def figures(self) -> dict[str, int]:
         """Returns what was counted, and begins again."""
+        self.files = list(dict.fromkeys(file for file, _ in self.calls))
         counts = {
             "calls": self.calls.total(),
             "functions": len(self.calls),
-            "files": len({file for file, _ in self.calls}),
+            "files": len(self.files),
             "changes of file": self.changes,
         }
         self.calls.clear()
@@ -93,13 +97,10 @@ class Way:
         return counts
 
 
-def through_pipeline(map_dir: Path) -> list[dict[str, int]]:
+def through_pipeline(map_dir: Path, way: Way) -> list[dict[str, int]]:
     """Figures of images through the pipeline."""
     pipeline = Pipeline.open(map_dir, MODEL, LocalizerConfig(device="cpu"))
-    camera, way = (
-        pipeline.localizer.map.main_camera(),
-        Way(("/pipeline.py", "process"), ("/pipeline.py", "process")),
-    )
+    camera = pipeline.localizer.map.main_camera()
     drive, rows = read_drive(DATA / CONDITION), []
     for stamp_ns, image in zip(drive.stamps_ns[: WARM_UP + IMAGES], drive.images, strict=False):
         sys.setprofile(way)
@@ -109,9 +110,8 @@ def through_pipeline(map_dir: Path) -> list[dict[str, int]]:
     return rows[WARM_UP:]
 
 
-def through_node(map_dir: Path) -> list[dict[str, int]]:
+def through_node(map_dir: Path, way: Way) -> list[dict[str, int]]:
     """Figures of images through a running node, which another node sends."""
-    way = Way(("/image_input.py", "_on_image"), ("/outputs.py", "publish"))
     threading.setprofile(way)  # of the threads that begin from now on
     parameters = {"map": map_dir, "model": MODEL, "localizer.device": "cpu", "use_tf": False}
     settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
@@ -177,18 +177,28 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 def main() -> int:
     """Print the table. Returns 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", action="store_true", help="print the files of each way, too")
+    with_files = parser.parse_args().files
+    process = "/pipeline.py", "process"
+    ways = {
+        "pipeline": (through_pipeline, Way(process, process)),
+        "callback to ~/pose": (
+            through_node,
+            Way(("/image_input.py", "_on_image"), ("/outputs.py", "publish")),
+        ),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         make_map(Path(scratch) / "map")
-        ways = {
-            "pipeline": through_pipeline(Path(scratch) / "map"),
-            "callback to ~/pose": through_node(Path(scratch) / "map"),
-        }
+        rows_of = {name: walk(Path(scratch) / "map", way) for name, (walk, way) in ways.items()}
     print(f"{CONDITION} images of the demo, sequence on; {circumstances()}\n")
     print("| way | calls | functions | files | changes of file |\n|---|---|---|---|---|")
     medians = {}
-    for name, rows in ways.items():
+    for name, rows in rows_of.items():
         medians = {key: median(row[key] for row in rows) for key in rows[0]}
         print(f"| {name} | {' | '.join(f'{value:.0f}' for value in medians.values())} |")
+    for name, (_, way) in ways.items() if with_files else ():
+        print(f"\n{name}:", *(Path(file).relative_to(PACKAGE) for file in way.files), sep="\n  ")
     met = {key: medians[key] <= most for key, most in TARGETS.items()}
     for key, most in TARGETS.items():
         print(f"{key} of the node ≤ {most}: {'met' if met[key] else 'missed'}")
