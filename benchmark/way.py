@@ -63,6 +63,7 @@ class Way:
     changes: int = 0
     files: Sequence[str] = ()  # of the last image, as it passed them
     _open: bool = False
+    _left: int | None = None  # thread that began the way and has other things to do
     _file: str = ""
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
@@ -70,12 +71,15 @@ class Way:
         code = frame.f_code
         if not code.co_filename.startswith(PACKAGE):
             return
+        thread = threading.get_ident()
         if event == "call" and self._is(code, self.first):
-            self._open = True
-        if self._open and event == "call":
+            self._open, self._left = True, None
+        if self._open and event == "call" and thread != self._left:
             self.calls[code.co_filename, f"{code.co_name}:{code.co_firstlineno}"] += 1
             self.changes += code.co_filename != self._file
             self._file = code.co_filename
+        if event == "return" and self._is(code, self.first):
+            self._left = thread
         if event == "return" and self._is(code, self.last):
             self._open = False
 

@@ -12,6 +12,7 @@ from scipy.stats import chi2
 
 from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.sequence.odometry import Reading
+from disam_ros.pose_buffer import NANOSECONDS
 from disam_ros.slam.agreement import (
     AGREEING,
     GATE,
@@ -26,7 +27,6 @@ from disam_ros.slam.supervisor import (
     MOST,
     PATIENCE_NS,
     PAUSE_NS,
-    SECOND,
     State,
     Supervisor,
 )
@@ -43,7 +43,7 @@ def at(x, y=0.0, z=0.0, yaw=0.0, tilt=0.0):
 def answer(second, pose, travelled=None, covariance=COVARIANCE):
     """An answer; with odometry that began at the map's origin, after so many metres."""
     reading = None if travelled is None else Reading(pose, travelled, 0)
-    return StampedPose(round(second * SECOND), PoseWithCovariance(pose, covariance), reading)
+    return StampedPose(round(second * NANOSECONDS), PoseWithCovariance(pose, covariance), reading)
 
 
 def test_the_gate_holds_999_of_1000_true_poses():
@@ -128,7 +128,7 @@ class Robot:
 def test_a_silent_consumer_is_started_once_and_then_reported():
     robot = Robot()
     assert robot.run(3) is State.SILENT and len(robot.sent) == 1
-    assert robot.run(round(PATIENCE_NS / SECOND) + 1) is State.MUTE
+    assert robot.run(round(PATIENCE_NS / NANOSECONDS) + 1) is State.MUTE
     assert len(robot.sent) == 1
     assert robot.run(1, at(0)) is State.AGREES
 
@@ -160,14 +160,14 @@ def test_a_consumer_that_takes_no_pose_gets_fewer_and_fewer():
     robot.run(5, at(0))
     assert robot.run(200, at(40)) is State.DEAF
     pauses = np.diff(robot.sent)
-    assert pauses[0] >= PAUSE_NS / SECOND
+    assert pauses[0] >= PAUSE_NS / NANOSECONDS
     assert all(later >= 1.5 * pause for pause, later in pairwise(pauses))
 
 
 def test_a_consumer_has_time_to_take_its_pose():
     robot = Robot()
     robot.run(3)
-    assert robot.second + 1 < robot.sent[0] + GRACE_NS / SECOND < robot.second + 2
+    assert robot.second + 1 < robot.sent[0] + GRACE_NS / NANOSECONDS < robot.second + 2
     assert robot.run(1, at(40)) is State.SILENT
     assert robot.run(1, at(40)) is State.DOUBTED
 
