@@ -12,6 +12,7 @@ from disam_ros.geometry import (
     compose,
     distance,
     multiplied,
+    publishable_covariance,
     quaternions_of,
     rotation_vectors,
     turned,
@@ -87,3 +88,43 @@ def test_quaternions_multiply_turn_and_become_rotation_vectors_as_scipys_do():
         assert (again * a.inv()).magnitude().max() < 1e-7
     assert np.allclose(quaternions_of(points), Rotation.from_rotvec(points).as_quat(), atol=1e-14)
     assert np.array_equal(multiplied(a.as_quat(), a.as_quat() * CONJUGATE)[40], [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_published_covariance_is_positive_definite_without_negative_elements(seed):
+    mixing = np.random.default_rng(seed).normal(size=(6, 3)) * [[1], [1], [1], [0.1], [0.1], [0.1]]
+    covariance = mixing @ mixing.T + 1e-6 * np.eye(6)
+    published = publishable_covariance(covariance)
+    assert (published >= 0).all()
+    assert np.linalg.eigvalsh(published)[0] > 0
+    assert np.allclose(np.diag(published), np.diag(covariance))
+    assert np.allclose(published, published.T)
+
+
+def test_correlations_that_are_not_negative_are_published_as_they_are():
+    covariance = np.diag([4.0, 9.0, 1.0, 0.1, 0.1, 0.1])
+    covariance[0, 1] = covariance[1, 0] = 3.0
+    assert np.allclose(publishable_covariance(covariance), covariance)
+
+
+def test_correlations_shrink_where_dropping_the_negative_ones_would_spoil_it():
+    block = np.array([[1, 0.8, -0.2], [0.8, 1, 0.4], [-0.2, 0.4, 1]])
+    covariance = np.eye(6)
+    covariance[:3, :3] = block + 0.2 * np.eye(3)
+    clipped = np.clip([[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]], 0, 1)
+    assert np.linalg.eigvalsh(clipped)[0] < 0
+    spoiled = np.eye(6)
+    spoiled[:3, :3] = clipped
+    for matrix in (covariance, spoiled):
+        published = publishable_covariance(matrix)
+        assert np.linalg.eigvalsh(published)[0] >= 0.0099
+        assert (published >= 0).all()
+
+
+def test_variances_beyond_what_nav2_takes_are_limited():
+    assert publishable_covariance(np.diag([1e12, 1, 1, 1, 1, 1])).max() <= 1e9 * (1 + 1e-12)
+
+
+def test_a_covariance_that_is_not_finite_is_refused():
+    with pytest.raises(GeometryError, match="finite"):
+        publishable_covariance(np.full((6, 6), np.nan))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disam_ros.camera import (
+    Camera,
     camera_of_info,
     info_doubts,
     is_calibrated,
@@ -199,3 +200,13 @@ def test_what_is_odd_is_said_with_the_likely_cause(name):
     changes, words = DOUBTS[name]
     doubts = "; ".join(info_doubts(info(**changes)))
     assert words in doubts and bool(words) == bool(doubts)
+
+
+def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
+    mount, mapped = Transform.from_xyz_rpy([0.5, 0, 1, 0, 0, 0.3]), Camera(64, 48, 60, 60, 32, 24)
+    empty = info(k=np.zeros(9), p=np.zeros(12))  # it tells nothing
+    for told, focal in ((None, 60.0), (empty, 60.0), (info(), RAW[0])):
+        camera = vehicle_camera(told, mapped, mount)
+        assert camera.fx == focal and camera.base_from_camera == mount
+    assert not vehicle_camera(info(distortion_model="wide"), mapped, mount).calibrated
+    assert not vehicle_camera(None, None, mount).calibrated

@@ -147,13 +147,6 @@ def test_once_never_starts_amcl_again_but_says_that_it_is_lost(start):
         rider.client.until(lambda: len(rider.amcl.starts) == 2, "the pose that was asked for")
 
 
-def test_nobody_is_started_unless_it_is_wanted(start):
-    with start("never") as rider:
-        rider.drive(*range(10))
-        assert not rider.amcl.starts
-        assert "consumer" not in rider.client.facts()
-
-
 def test_answers_that_always_count_as_known_start_nobody(start):
     with start("once", changes={"localizer.min_probability": 0.0}) as rider:
         before = rider.client.now()

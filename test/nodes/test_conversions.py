@@ -10,15 +10,14 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import Pose
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from support.data import texture
 from support.messages import image_message
 
-from disam_ros.camera import Camera, camera_of_info, vehicle_camera
 from disam_ros.datasets.bags.image_messages import decode_image
 from disam_ros.errors import GeometryError, ImageError
-from disam_ros.geometry import Transform, publishable_covariance
+from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.conversions import candidate_markers, image_from_message
 from disam_ros.nodes.match_picture import overlay_heat
@@ -81,47 +80,6 @@ def test_stamps_keep_their_nanoseconds():
     assert conversions.stamp_to_ns(message.header) == 1_700_000_003_999_999_999
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_published_covariance_is_positive_definite_without_negative_elements(seed):
-    mixing = np.random.default_rng(seed).normal(size=(6, 3)) * [[1], [1], [1], [0.1], [0.1], [0.1]]
-    covariance = mixing @ mixing.T + 1e-6 * np.eye(6)
-    published = publishable_covariance(covariance)
-    assert (published >= 0).all()
-    assert np.linalg.eigvalsh(published)[0] > 0
-    assert np.allclose(np.diag(published), np.diag(covariance))
-    assert np.allclose(published, published.T)
-
-
-def test_correlations_that_are_not_negative_are_published_as_they_are():
-    covariance = np.diag([4.0, 9.0, 1.0, 0.1, 0.1, 0.1])
-    covariance[0, 1] = covariance[1, 0] = 3.0
-    assert np.allclose(publishable_covariance(covariance), covariance)
-
-
-def test_correlations_shrink_where_dropping_the_negative_ones_would_spoil_it():
-    block = np.array([[1, 0.8, -0.2], [0.8, 1, 0.4], [-0.2, 0.4, 1]])
-    covariance = np.eye(6)
-    covariance[:3, :3] = block * 1.0
-    covariance[:3, :3] += 0.2 * np.eye(3)
-    clipped = np.clip([[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1]], 0, 1)
-    assert np.linalg.eigvalsh(clipped)[0] < 0
-    spoiled = np.eye(6)
-    spoiled[:3, :3] = clipped
-    for matrix in (covariance, spoiled):
-        published = publishable_covariance(matrix)
-        assert np.linalg.eigvalsh(published)[0] >= 0.0099
-        assert (published >= 0).all()
-
-
-def test_variances_beyond_what_nav2_takes_are_limited():
-    assert publishable_covariance(np.diag([1e12, 1, 1, 1, 1, 1])).max() <= 1e9 * (1 + 1e-12)
-
-
-def test_a_covariance_that_is_not_finite_is_refused():
-    with pytest.raises(GeometryError, match="finite"):
-        publishable_covariance(np.full((6, 6), math.nan))
-
-
 def test_odometry_must_be_finite_in_pose_and_twist():
     good = Odometry()
     conversions.check_odometry(good)
@@ -130,29 +88,6 @@ def test_odometry_must_be_finite_in_pose_and_twist():
         with pytest.raises(GeometryError, match="finite"):
             conversions.check_odometry(good)
         part.z = 0.0
-
-
-def test_camera_info_becomes_a_pinhole_camera():
-    info = CameraInfo(width=64, height=48, d=[0.1, 0.2])
-    info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
-    camera = camera_of_info(info)
-    assert (camera.width, camera.height) == (64, 48)
-    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 32.0, 24.0)
-    assert camera.distortion == (0.1, 0.2)
-
-
-def test_a_vehicles_camera_is_calibrated_by_its_camera_info_else_as_the_maps():
-    mount = Transform.from_xyz_rpy([0.5, 0.0, 1.0, 0.0, 0.0, 0.3])
-    mapped = Camera(64, 48, 60.0, 60.0, 32.0, 24.0)
-    info = CameraInfo(width=64, height=48, distortion_model="plumb_bob")
-    assert vehicle_camera(info, mapped, mount).fx == 60.0  # it tells nothing
-    info.k = [50.0, 0.0, 32.0, 0.0, 51.0, 24.0, 0.0, 0.0, 1.0]
-    for told, focal in ((None, 60.0), (info, 50.0)):
-        camera = vehicle_camera(told, mapped, mount)
-        assert camera.fx == focal and camera.base_from_camera == mount
-    info.distortion_model = "wide"
-    assert not vehicle_camera(info, mapped, mount).calibrated
-    assert not vehicle_camera(None, None, mount).calibrated
 
 
 def test_markers_begin_by_removing_the_old_ones_and_show_every_score():

@@ -47,11 +47,11 @@ def test_a_problem_that_stays_is_logged_once_and_shown_until_it_is_solved():
     logger = Logger()
     monitor = Monitor("node", logger)
     for _ in range(3):
-        monitor.warn_once("image", "no image came", hold=None)
+        monitor.lasting("image", "no image came")
     assert (logger.warnings, logger.errors) == (["no image came"], [])
     status = monitor.status("running")
     assert (status.level, status.message) == (WARN, "running: no image came")
-    monitor.solved("image")
+    monitor.lasting("image", "")
     status = monitor.status("running")
     assert (status.level, status.message) == (OK, "running")
 
