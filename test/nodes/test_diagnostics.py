@@ -79,7 +79,7 @@ def test_a_passing_problem_is_shown_for_a_while_and_logged_again_when_it_returns
 def test_a_problem_at_error_level_is_logged_as_an_error():
     logger = Logger()
     monitor = Monitor("node", logger)
-    monitor.warn_once("map", "the map is broken", level=ERROR)
+    monitor.warn_once("map", "the map is broken", ERROR)
     assert (logger.warnings, logger.errors) == ([], ["the map is broken"])
 
 

@@ -28,6 +28,7 @@ from disam_ros.errors import GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes.conversions import check_camera_info
+from disam_ros.nodes.image_input import image_topic
 from disam_ros.nodes.localizer.loaded import Loaded
 from disam_ros.nodes.localizer.part import Part
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
@@ -88,33 +89,32 @@ class Extrinsics:
 
 
 class Cameras(Part):
-    """The vehicle's cameras, compared with the map's.
-
-    topics, images: camera_info and image topic by camera.
-    """
+    """The vehicle's cameras, compared with the map's. prefixes: of their topics, by camera."""
 
     def __init__(
         self,
         node: LifecycleNode,
         monitor: Monitor,
         config: LocalizerNodeConfig,
-        topics: Mapping[str, str],
-        images: Mapping[str, str],
+        prefixes: Mapping[str, str],
         loaded: Loaded,
     ) -> None:
         super().__init__(node, monitor)
         self._localizer = loaded.localizer
         self.extrinsics = Extrinsics(node, monitor, config.base_frame, loaded.fixed, config.use_tf)
         self._views: dict[str, tuple[Camera, Camera | None, tuple[int, int]]] = {}  # reported
-        self._topics = {camera: node.resolve_topic_name(name) for camera, name in topics.items()}
-        self._rectified = {
-            camera: is_rectified(node.resolve_topic_name(name)) for camera, name in images.items()
-        }
+        self._topics: dict[str, str] = {}  # of camera_info
+        self._rectified: dict[str, bool] = {}  # whether the images are, by their topic
         self._infos: dict[str, CameraInfo] = {}  # usable ones, or of a lens that is no pinhole
         self._last: dict[str, CameraInfo] = {}  # checked
         self._lenses: dict[str, tuple[_Seen, Camera]] = {}  # of the last images
-        for camera, topic in topics.items():  # messages are all alike: a lost one is no loss
+        for camera, prefix in prefixes.items():
+            topic, resolve = f"{prefix}camera_info", node.resolve_topic_name
+            images = image_topic(f"{prefix}image", config.image_transport)
+            self._topics[camera] = resolve(topic)
+            self._rectified[camera] = is_rectified(resolve(images))
             take = functools.partial(self._on_camera_info, camera)
+            # Messages are all alike: a lost one is no loss.
             self._subscriptions.add(CameraInfo, topic, take, sensor_qos(), remedy="")
 
     def configure(self, loaded: Loaded, config: LocalizerNodeConfig) -> None:
@@ -144,14 +144,13 @@ class Cameras(Part):
         base_from_camera: Transform,
         size: tuple[int, int],
     ) -> Camera:
-        mapped, key = self._mapped(name, base_from_camera), f"shape of {name}"
+        mapped = self._mapped(name, base_from_camera)
         self._check_mount(name, base_from_camera)
         fault = "" if info is None else size_fault(info, size)
+        text = f"{self._topics[name]} is not used for camera '{name}': {fault}" if fault else ""
+        self._monitor.lasting(f"shape of {name}", text)
         if fault:
-            text = f"{self._topics[name]} is not used for camera '{name}': {fault}"
-            self._monitor.warn_once(key, text, hold=None)
             return uncalibrated(base_from_camera)
-        self._monitor.solved(key)
         rectified = self._rectified[name]
         lens = vehicle_camera(info, mapped, base_from_camera, rectified=rectified, size=size)
         self._check_view(name, lens, size)
@@ -161,10 +160,9 @@ class Cameras(Part):
 
     def _check_doubts(self, camera: str, info: CameraInfo, size: tuple[int, int]) -> None:
         """Report what is odd about a camera_info for images of a size."""
-        key = f"doubts of {camera}"
         doubts = info_doubts(info, rectified=self._rectified[camera], size=size)
         text = f"{self._topics[camera]} is used, but {'; '.join(doubts)}" if doubts else ""
-        self._monitor.lasting(key, text)
+        self._monitor.lasting(f"doubts of {camera}", text)
 
     def _mapped(self, name: str, base_from_camera: Transform) -> Camera | None:
         """The map's camera of a name, else the one that looks where it does; None: none known."""
@@ -191,7 +189,7 @@ class Cameras(Part):
             self._monitor.solved(key)
         except GeometryError as error:
             text = f"{self._topics[camera]} is not used: {error}"
-            self._monitor.warn_once(key, text, hold=None)
+            self._monitor.lasting(key, text)
             if DISTORTION_MODELS.get(info.distortion_model) == PINHOLE:
                 return
         self._infos[camera] = info
@@ -211,17 +209,15 @@ class Cameras(Part):
                 f"images of camera '{camera}' are warped into the map's camera, of whose view it "
                 f"sees {100 * warp.coverage:.0f} %"
             )
-        key = f"view of {camera}"
-        if warp is not None and warp.coverage < LITTLE:
+        little = warp is not None and warp.coverage < LITTLE
+        if little:
             text += (
                 f": scores suffer; if {self._topics[camera]} is another camera's, remap it, else "
                 "map with this camera"
             )
-            self._monitor.warn_once(key, text, hold=None)
-            return
-        self._monitor.solved(key)
-        if text:
+        elif text:
             self._node.get_logger().info(text)
+        self._monitor.lasting(f"view of {camera}", text if little else "")
 
     def _view_fault(self, camera: str, mapped: Camera | None) -> str:
         """Says why images are compared unwarped; empty where they are warped."""

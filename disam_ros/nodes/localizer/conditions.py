@@ -60,7 +60,7 @@ class Conditions(Part):
             parse_weather(message.data)
         except DomainError as error:
             text = f"ignored {error}"
-            self._monitor.warn_once("weather", text, hold=None)
+            self._monitor.lasting("weather", text)
             return
         self._monitor.solved("weather")
         self.weather = message.data or None
@@ -69,7 +69,7 @@ class Conditions(Part):
         if message.data and not DomainChooser(self._domains).find(message.data):
             names = ", ".join(domain.name for domain in self._domains)
             text = f"domain '{message.data}' ignored: known are {names}"
-            self._monitor.warn_once("domain", text, hold=None)
+            self._monitor.lasting("domain", text)
             return
         self._monitor.solved("domain")
         self.domain = message.data or None

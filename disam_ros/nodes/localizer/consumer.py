@@ -235,7 +235,7 @@ class Consumer(Part):
         return ""
 
     def _warn(self, key: str, text: str) -> None:
-        self._monitor.warn_once(key, text, hold=None)
+        self._monitor.lasting(key, text)
 
 
 def limits_of(config: LocalizerConfig) -> Motion:

@@ -74,11 +74,8 @@ class FixCheck(Part):
         at = origin.enu_from_map.T @ origin.to_enu(*place)[:2]
         metres = float(np.linalg.norm(self._poses[:, :2] - at, axis=1).min())
         self._monitor.fact(FACT, f"{metres:.0f}")
-        if metres <= FAR:
-            self._monitor.solved(KEY)
-            return
         text = (
             f"fixes lie more than {FAR / 1e3:g} km from every map image: load the map of this "
             "place, or set localizer.prior.origin_latitude and origin_longitude to its origin"
         )
-        self._monitor.warn_once(KEY, text, hold=None)
+        self._monitor.lasting(KEY, text if metres > FAR else "")

@@ -77,7 +77,7 @@ class LocalizerNode(GuardedLifecycleNode):
 
     def report_fault(self, text: str) -> None:
         """Report an error that a callback did not handle."""
-        self._monitor.warn_once("callback", text, level=ERROR)
+        self._monitor.warn_once("callback", text, ERROR)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load model and map and subscribe."""

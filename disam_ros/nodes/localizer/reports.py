@@ -152,7 +152,7 @@ class Reports:
             if not self._node.context.ok():  # shut down in the middle of an answer
                 return
             text = f"{what} failed: {describe(error)}"
-            self._monitor.warn_once(what, text, level=ERROR)
+            self._monitor.warn_once(what, text, ERROR)
             self._monitor.count("inference errors")
 
     def computing(self, localizer: Localizer) -> str:

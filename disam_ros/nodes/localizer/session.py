@@ -20,7 +20,7 @@ from disam_ros.localization.pipeline import Localized, Shot
 from disam_ros.localization.query import KNOWN, Frame
 from disam_ros.node_config import LocalizerNodeConfig
 from disam_ros.nodes import conversions
-from disam_ros.nodes.image_input import ImageInput, Worker, image_topic
+from disam_ros.nodes.image_input import ImageInput, Worker
 from disam_ros.nodes.localizer.cameras import Cameras
 from disam_ros.nodes.localizer.conditions import Conditions
 from disam_ros.nodes.localizer.consumer import LOST, Consumer
@@ -86,12 +86,7 @@ class Session:
         self._map_poses = MapPoses(node, monitor)
         self._map_odom = MapOdom(node, monitor, config.publish_tf, config.tf_tolerance)
         prefixes = {name: f"{name}/" if len(loaded.cameras) > 1 else "" for name in loaded.cameras}
-        infos = {name: f"{prefix}camera_info" for name, prefix in prefixes.items()}
-        images = {
-            name: image_topic(f"{prefix}image", config.image_transport)
-            for name, prefix in prefixes.items()
-        }
-        self._cameras = Cameras(node, monitor, config, infos, images, loaded)
+        self._cameras = Cameras(node, monitor, config, prefixes, loaded)
         tf = self._cameras.extrinsics.tf
         self._consumer = Consumer(node, monitor, config, self._odometry.track, tf)
         report = node.get_logger().info

@@ -255,10 +255,10 @@ class LiveMap:
             self._break(error)
             return
         text = f"an image failed: {str(error) or type(error).__name__}"
-        self._monitor.warn_once("build", text, level=ERROR)
+        self._monitor.warn_once("build", text, ERROR)
         self._monitor.count("build errors")
 
     def _break(self, error: DisamError) -> None:
         self._end = str(error)
         text = f"no more images are accepted: {error}"
-        self._monitor.warn_once("map", text, level=ERROR, hold=None)
+        self._monitor.lasting("map", text, ERROR)

@@ -104,7 +104,7 @@ class MapBuilderNode(Node):
 
     def report_fault(self, text: str) -> None:
         """Report an error that a callback did not handle."""
-        self._monitor.warn_once("callback", text, level=ERROR)
+        self._monitor.warn_once("callback", text, ERROR)
 
     def _update(self) -> str:
         """Reports why no images come; returns the state."""
@@ -161,7 +161,7 @@ class MapBuilderNode(Node):
             conversions.check_camera_info(info, self._images.rectified)
         except GeometryError as error:
             text = f"{self.resolve_topic_name('camera_info')} is not used: {error}"
-            self._monitor.warn_once("camera_info", text, hold=None)
+            self._monitor.lasting("camera_info", text)
             return
         self._monitor.solved("camera_info")
         self._info = info
@@ -281,7 +281,7 @@ class MapBuilderNode(Node):
                     f"nothing is built: no TF {self._config.base_frame} ← '{frame_id}', the frame "
                     "of the images; publish it, or set base_from_camera and start again"
                 )
-                self._monitor.warn_once("extrinsics", text, level=ERROR, hold=None)
+                self._monitor.lasting("extrinsics", text, ERROR)
             return False
         self._monitor.solved("extrinsics")
         height, width = self._map.decode(message).shape[:2]

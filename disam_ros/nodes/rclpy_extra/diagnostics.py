@@ -108,29 +108,24 @@ class Monitor:
             self._problems[key] = Problem(level, text, until)
             return old is None or old.text != text or (old.until is not None and old.until < now)
 
-    def warn_once(
-        self,
-        key: str,
-        text: str,
-        *,
-        level: bytes = WARN,
-        hold: float | None = HOLD,
-    ) -> None:
-        """Report a problem (see `problem`), and log it at its level where it is new."""
-        if not self.problem(key, text, level, hold):
-            return
+    def warn_once(self, key: str, text: str, level: bytes = WARN) -> None:
+        """Report a problem that passes (see `problem`), and log it at its level where it is new."""
+        if self.problem(key, text, level):
+            self._log(text, level)
+
+    def lasting(self, key: str, text: str, level: bytes = WARN) -> None:
+        """As `warn_once`, of a problem that lasts until it is solved; with an empty text it is."""
+        if not text:
+            self.solved(key)
+        elif self.problem(key, text, level, hold=None):
+            self._log(text, level)
+
+    def _log(self, text: str, level: bytes) -> None:
         text = shorten(text)
         if level == ERROR:  # two calls: rclpy refuses two severities from one line
             self._logger.error(text)
         else:
             self._logger.warning(text)
-
-    def lasting(self, key: str, text: str, level: bytes = WARN) -> None:
-        """Report a problem that lasts until it is solved; with an empty text it is."""
-        if text:
-            self.warn_once(key, text, level=level, hold=None)
-        else:
-            self.solved(key)
 
     def shows(self, key: str) -> bool:
         """Whether a problem was reported and neither solved nor forgotten."""
@@ -204,7 +199,7 @@ class DiagnosticsPublisher:
             "services and parameters get mixed up; stop the others, or rename one with -r "
             "__node:=NAME or a namespace"
         )
-        self._monitor.warn_once("name", text, hold=None)
+        self._monitor.lasting("name", text)
 
     def _check_types(self) -> None:
         """Report topics that all publishers offer with another type: DDS connects them to nobody.
@@ -224,7 +219,7 @@ class DiagnosticsPublisher:
                 f"no message of {name} is heard: it is published as {', '.join(sorted(kinds))}, "
                 f"expected {expected}; remap {name} to a topic of that type"
             )
-            self._monitor.warn_once(f"type of {name}", text, hold=None)
+            self._monitor.lasting(f"type of {name}", text)
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -107,7 +107,7 @@ class Subscriptions:
             f"no messages from a publisher on {name}: its {policy} does not fit; set {setting} to "
             "what the publisher offers"
         )
-        self._monitor.warn_once(f"QoS of {topic}", text, hold=None)
+        self._monitor.lasting(f"QoS of {topic}", text)
         self._monitor.count("incompatible QoS events")
 
     def _report_loss(self, topic: str, remedy: str, event: QoSMessageLostInfo) -> None:

@@ -34,7 +34,7 @@ class MapOdom(Part):
         try:
             self._kind = importlib.import_module("tf2_msgs.msg").TFMessage
         except ImportError:
-            monitor.warn_once("tf", MISSING, hold=None)
+            monitor.lasting("tf", MISSING)
             return
         self._tf = self._publisher(self._kind, "/tf", DEPTH)
 
