@@ -171,8 +171,8 @@ def test_every_launch_command_that_is_printed_gives_arguments_that_its_file_has(
 
 def test_the_page_on_ros_names_every_argument_of_the_launch_files():
     text = (ROOT / "docs" / "ros.md").read_text()
-    rows = re.findall(r"^\| `(\w+)\.launch\.py` \|[^:\n]*: (.*) \|$", text, re.MULTILINE)
-    table = text[text.index("| argument of `relocalization.launch.py`") :].split("\n\n")[0]
+    rows = re.findall(r"^`(\w+)\.launch\.py` [^:\n]*: ((?:.+\n)+)", text, re.MULTILINE)
+    table = text[text.index("`relocalization.launch.py` starts") :].split("\n\n")[1]
     first = "".join(line.split("|")[1] for line in table.splitlines()[1:])
     for name, words in [*rows, ("relocalization", first)]:
         assert set(re.findall(r"`(\w+)`", words)) == declared(name), name
