@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmark.accuracy.drives import EVERY_IMAGE, localized
 from benchmark.accuracy.page import PAGE
-from benchmark.peers import peer_similarities
+from benchmark.peers import dinov2, peer_similarities
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
@@ -76,7 +76,8 @@ def measure(data: Path = DATA, models: Sequence[Path] | None = None) -> dict[str
             for directory, model in loaded.items()
             for name, shares in node_recalls(model, directory, data, map_drive).items()
         }
-        for method, recalls in {**ours, **peers}.items():
+        rivals = dinov2_recalls(data, map_drive) if dinov2.is_installed() else {}
+        for method, recalls in {**ours, **rivals, **peers}.items():
             pairs = (f"{map_drive} → {name}" for name in query_drives)
             methods.setdefault(method, {}).update(zip(pairs, recalls, strict=True))
     return {
@@ -166,10 +167,36 @@ def peer_recalls(
     }
 
 
+def dinov2_recalls(data: Path, map_drive: str) -> dict[str, list[Recalls]]:
+    """Recalls of DINOv2 offline, per drive of queries: with our matching, and as AnyLoc."""
+    names = map_drive, *QUERIES[map_drive]
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        model = dinov2.imported(root)
+        domain = model.domain_names()[0]
+        drives = {name: aligned_dataset(data / name, root / name, domain) for name in names}
+        source = without_intrinsics(open_dataset(drives[map_drive].directory))
+        localizer = Localizer(
+            model, build_map(source, model, root / "map", EVERY_IMAGE), LocalizerConfig()
+        )
+        ours = [ranks(candidates(drives[name], domain, localizer)) for name in names[1:]]
+        mapped, *queries = ([image.read(f) for f in files_of(data / name)] for name in names)
+        theirs = [dinov2.anyloc_similarity(mapped, drive, root) for drive in queries]
+    return {
+        "DINOv2 ViT-S/14, imported": ours,
+        "DINOv2 ViT-S/14, VLAD": [ranked_recalls(similarities) for similarities in theirs],
+    }
+
+
+def ranks(frames: Sequence[Sequence[float]] | NDArray[Any], tolerance: int = TOLERANCE) -> Recalls:
+    """R@1 and R@5 of the frames of ranked candidates [Q, at least FIRST]."""
+    ranked = np.asarray(frames)
+    return {f"R@{n}": recall(ranked[:, :n], tolerance) for n in (1, FIRST)}
+
+
 def ranked_recalls(similarities: NDArray[Any], tolerance: int = TOLERANCE) -> Recalls:
     """R@1 and R@5 of similarities [Q, M]; query i is of frame i."""
-    ranked = np.argsort(-similarities, axis=1, kind="stable")
-    return {f"R@{n}": recall(ranked[:, :n], tolerance) for n in (1, FIRST)}
+    return ranks(np.argsort(-similarities, axis=1, kind="stable"), tolerance)
 
 
 def recall(ranks: Sequence[Sequence[float]] | NDArray[Any], tolerance: int = TOLERANCE) -> float:

