@@ -39,7 +39,7 @@ from disam_ros.mapping.compression import MARGIN, learn_projection
 from disam_ros.mapping.index import CellIndex, FlatIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
-from disam_ros.models.projection import LEVELS, Projection
+from disam_ros.models.similarity import LEVELS, Projection
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 200

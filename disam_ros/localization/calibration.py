@@ -29,7 +29,7 @@ from disam_ros.files.checking import build, check_entries
 from disam_ros.files.outputs import output_file
 from disam_ros.files.reading import parse_json, read_bytes, reading
 from disam_ros.mapping.repetition import evenly
-from disam_ros.models.projection import decode
+from disam_ros.models.similarity import decode
 
 FILE = "calibration.json"
 FORMAT_VERSION = 2

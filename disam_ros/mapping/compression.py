@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.mapping.rows import Rows as StoredRows
-from disam_ros.models.projection import LEVELS, Projection
-from disam_ros.models.similarity import unit_rows
+from disam_ros.models.similarity import LEVELS, Projection, unit_rows
 
 SAMPLE_FLOATS = 2**26  # size of the sample to learn from, at most (256 MiB)
 MARGIN = 1.1  # range of a code over the largest coordinate of the sample; beyond, codes saturate

@@ -30,7 +30,7 @@ from disam_ros.errors import MapError
 from disam_ros.files.reading import BLOCK, HeldFile
 from disam_ros.files.writing import atomic_file
 from disam_ros.models.arrays import code_products, like, row_products
-from disam_ros.models.projection import decode
+from disam_ros.models.similarity import decode
 
 if TYPE_CHECKING:
     import faiss
@@ -60,7 +60,7 @@ INSTALL = "pip install faiss-cpu"
 RENEW = "run 'disam map check'"
 
 Codes = NDArray[np.int8]  # [N, d]
-Steps = NDArray[np.float32]  # quantization steps of the codes [d] (models/projection.py)
+Steps = NDArray[np.float32]  # quantization steps of the codes [d] (models/similarity.py)
 Query = NDArray[np.float32]  # coordinates of descriptors [K, d]
 Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows [n] and their scores [n], best first
 Bonus = NDArray[np.float64] | float

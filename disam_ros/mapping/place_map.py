@@ -42,7 +42,7 @@ from disam_ros.geodesy import require_place
 from disam_ros.mapping import thumbnails
 from disam_ros.mapping.keypoints import FILE, KeypointHeader, intrinsics, keypoints_of
 from disam_ros.mapping.rows import RecordTable, Rows, check_codes, check_fine, check_poses
-from disam_ros.models.projection import Projection
+from disam_ros.models.similarity import Projection
 
 logger = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from disam_ros.mapping.place_map import (
 )
 from disam_ros.mapping.repetition import COMPARED, evenly, repetition
 from disam_ros.mapping.rows import RecordTable, RowFile, Rows
-from disam_ros.models.projection import Projection
+from disam_ros.models.similarity import Projection
 
 NPY_HEADER_BYTES = 128  # of numpy's header of a two-dimensional array, with room to grow
 PROGRESS = ".disam_progress.json"

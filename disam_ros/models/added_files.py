@@ -16,7 +16,8 @@ from disam_ros.domains.classifier import DomainClassifier
 from disam_ros.errors import ModelError
 from disam_ros.files.writing import alone_in, file_sha256
 from disam_ros.models import model_files
-from disam_ros.models.projection import FILE, NAME, Projection, write_projection
+from disam_ros.models.projection import FILE, NAME, write_projection
+from disam_ros.models.similarity import Projection
 
 CLASSIFIER = "domain"  # the classifier's file and its key under sha256
 ADDED = (f"{CLASSIFIER}.safetensors", FILE, "calibration.json")

@@ -41,7 +41,8 @@ from disam_ros.models.kinds import (
 )
 from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.projection import NAME as DIRECTIONS
-from disam_ros.models.projection import Projection, read_projection, write_projection
+from disam_ros.models.projection import read_projection, write_projection
+from disam_ros.models.similarity import Projection
 
 if TYPE_CHECKING:  # torch is imported where its networks are wanted
     from torch import nn

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """DISAM's similarity metrics and activation maps (Hu et al., IEEE/CAA JAS 2021, Eq. 16–18), and
-compact descriptors whose inner product is the coarse or fine similarity.
+compact descriptors whose inner product is the coarse or fine similarity, the coarse ones as codes.
 
 Latent features z are [..., C, h, w]; leading dimensions broadcast, so single images [C, h, w] and
 batches [B, C, h, w] use the same functions. All of them take arrays of numpy, on a CPU, or tensors
@@ -17,9 +17,9 @@ channels: Eq. 16 compares the spatial layout of each channel, and one cell has o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -28,7 +28,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.arrays import Array, as_numpy, like, row_products
+from disam_ros.models.arrays import Array, as_numpy, code_products, like, row_products
 from disam_ros.models.network_config import LARGEST_SIDE
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from disam_ros.models.kinds import Network
 
 EPSILON = 1e-8
+LEVELS = 127  # largest code
 TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
+
+Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
 
 
 def coarse_similarity(z_a: Array, z_b: Array) -> Array:
@@ -350,3 +353,69 @@ def descriptor_shapes(
         stage: (network.channels, *grid_shape(*network.feature_size, grid_of(stage, config)))
         for stage in ("coarse", "fine")
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """directions: orthonormal rows [d, D], by decreasing variance. steps: quantization steps [d].
+
+    Without directions, [0, D], descriptors are kept whole: d = D.
+
+    sha256: of the model's file; empty for directions that one map has learned. scales: of the rows
+    where `directions` are int8; None where they are floating-point numbers.
+    """
+
+    directions: NDArray[Any]
+    steps: NDArray[np.float32]
+    sha256: str = ""
+    scales: NDArray[np.float32] | None = None
+
+    @property
+    def size(self) -> int:
+        """Size of a code [bytes]."""
+        return len(self.steps)
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """The directions as numbers [d, D]."""
+        matrix = np.asarray(self.directions, np.float32)
+        return matrix if self.scales is None else matrix * self.scales[:, None]
+
+    @property
+    def whole(self) -> bool:
+        """Whether descriptors are kept as they are."""
+        return len(self.directions) == 0
+
+    def project(self, rows: Rows) -> NDArray[np.float32]:
+        """Descriptors [..., D] → unit vectors float32 [..., d]; zeros stay zeros, and whole
+        descriptors as they are."""
+        flat = np.asarray(rows, np.float32).reshape(-1, self.directions.shape[1])
+        if self.whole:
+            return flat.reshape(np.shape(rows))
+        return unit_rows(self._product(flat)).reshape(*np.shape(rows)[:-1], self.size)
+
+    @cached_property
+    def _product(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """Descriptors [n, D] → products with the directions [n, d]."""
+        if self.scales is not None:
+            return code_products(self.directions, self.scales)
+        matrix = self.matrix
+        return lambda rows: row_products(rows, matrix)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_product"}  # not to be pickled
+
+    def encode(self, rows: Rows) -> NDArray[np.int8]:
+        """Descriptors [..., D] → codes int8 [..., d]."""
+        units: NDArray[np.float32] = np.rint(self.project(rows) / self.steps)
+        return units.clip(-LEVELS, LEVELS).astype(np.int8)
+
+    def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
+        """Codes [..., d] → coordinates float32 [..., d]."""
+        return decode(codes, self.steps)
+
+
+def decode(codes: NDArray[np.int8], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Codes [..., d] → coordinates float32 [..., d]. steps: [d]."""
+    coordinates: NDArray[np.float32] = codes.astype(np.float32) * steps
+    return coordinates

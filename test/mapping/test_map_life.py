@@ -26,7 +26,8 @@ from disam_ros.mapping.place_map import DIRECTIONS, PlaceMap
 from disam_ros.models.added_files import add_projection
 from disam_ros.models.backend import describe, select_backend
 from disam_ros.models.model import load_model
-from disam_ros.models.projection import FILE, Projection, read_projection, write_projection
+from disam_ros.models.projection import FILE, read_projection, write_projection
+from disam_ros.models.similarity import Projection
 
 SIZE = 64  # directions of the model
 CONFIG = MapBuilderConfig(

@@ -11,7 +11,7 @@ import pytest
 from disam_ros.models import arrays
 from disam_ros.models.arrays import LARGEST, IntegerProduct, row_products
 from disam_ros.models.onnx_runtime import node_model
-from disam_ros.models.projection import Projection
+from disam_ros.models.similarity import Projection
 
 pytest.importorskip("onnxruntime")
 

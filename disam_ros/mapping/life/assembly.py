@@ -30,8 +30,7 @@ from disam_ros.mapping.compression import to_int8
 from disam_ros.mapping.place_map import MapHeader, PlaceMap, index_file
 from disam_ros.mapping.thumbnails import FILE as THUMBNAILS
 from disam_ros.mapping.writer import PROGRESS, Contents, write_map, write_rows
-from disam_ros.models.projection import LEVELS, decode
-from disam_ros.models.similarity import unit_rows
+from disam_ros.models.similarity import LEVELS, decode, unit_rows
 
 CHUNK = 1024  # images copied at once
 LENS = 0.01  # relative difference up to which intrinsics of cameras of one name are the same

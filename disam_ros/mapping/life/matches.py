@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
-from disam_ros.models.projection import decode
-from disam_ros.models.similarity import Shifts, shifted_similarities, unit_rows
+from disam_ros.models.similarity import Shifts, decode, shifted_similarities, unit_rows
 
 SAMPLES = 400  # images of a map that are looked for in the other
 CANDIDATES = 5  # that the fine similarity chooses among
