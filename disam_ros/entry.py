@@ -7,7 +7,6 @@ this module imports only modules that load at once.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -52,9 +51,9 @@ def start(name: str) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # read when tqdm is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of OpenMP's threads, see device.py
-    _limit_arenas()
     for signum in heeded():
         signal.signal(signum, partial(_end, name))
+    _limit_arenas()
     try:
         if name.endswith("_node"):
             import_module("disam_ros.nodes").require_middleware()
@@ -146,6 +145,8 @@ def _limit_arenas() -> None:
     Else it has eight times as many as there are cores, and each keeps what was freed: with every
     reload of a map another thread's arena grew by 10 MiB. Does nothing with another C library.
     """
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, ARENAS)

@@ -304,7 +304,9 @@ class Localizer:
             progress,
             deviations.tolist(),
         )
-        pose, inliers = fuse_verified(pose, base_from_camera, verified)
+        inliers = 0
+        if verified:
+            pose, inliers = fuse_verified(pose, base_from_camera, verified)
         return PoseEstimate(pose, inliers, innovations)
 
     def answer(
