@@ -55,6 +55,13 @@ def test_the_picture_of_the_readme_is_small():
     assert (ROOT / animation.OUTPUT).stat().st_size <= MAX_BYTES
 
 
+def test_options_of_a_page_that_the_demo_does_not_show_are_refused(tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["demo", "--port", "0", "--output", str(output)]) == 1
+    assert "--live" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_without_a_demo_the_animation_says_what_to_run(tmp_path, capsys):
     assert animation.main(["--evaluation", str(tmp_path / "nowhere")]) == 1
     assert "run `make demo` first" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from disam_ros.cli.arguments import add, number
-from disam_ros.cli.view import add_page
+from disam_ros.cli.view import HOST, PORT, add_page
+from disam_ros.errors import ConfigError
 from disam_ros.nodes import require_middleware
 
 
@@ -27,6 +28,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
+    if not arguments.live and (arguments.host, arguments.port) != (HOST, PORT):
+        raise ConfigError("--host and --port are of the page that --live shows: add it")
     require_middleware()
     output = Path(arguments.output)
     if arguments.live:

@@ -12,6 +12,8 @@ from disam_ros.cli.outputs import add_overwrite
 from disam_ros.files.outputs import FILE
 from disam_ros.nodes import require_middleware
 
+HOST, PORT = "127.0.0.1", 8087  # of the page
+
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the command that serves a web page."""
@@ -27,8 +29,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 def add_page(command: argparse._ActionsContainer) -> None:
     """Adds the options of a command or a group that serves a page."""
     text = "address to serve on; 0.0.0.0: to the whole network"
-    add(command, "--host", text, default="127.0.0.1")
-    add(command, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=8087)
+    add(command, "--host", text, default=HOST)
+    add(command, "--port", "port to serve on; 0: a free one", whole(0, 65535), default=PORT)
 
 
 def view_command(arguments: argparse.Namespace) -> None:
