@@ -39,5 +39,10 @@ def demo_command(arguments: argparse.Namespace) -> None:
     else:
         from disam_ros.demo.run import run
 
-        logging.getLogger("disam_ros").setLevel(logging.WARNING)  # its tables alone
-        run(output, arguments.rate)
+        log = logging.getLogger("disam_ros")
+        level = log.level
+        log.setLevel(logging.WARNING)  # its tables alone
+        try:
+            run(output, arguments.rate)
+        finally:
+            log.setLevel(level)
