@@ -33,6 +33,7 @@ from support.node_process import require_running
 DOMAIN_ID = int(os.environ["ROS_DOMAIN_ID"])  # claimed by conftest.py
 DEADLINE = 120.0  # seconds after which something that should happen counts as not happening
 REPEAT = 0.5  # seconds between two sendings of a message that may be lost
+REQUESTS = 20  # unanswered ones, after which another client asks
 
 
 class Client:
@@ -162,17 +163,30 @@ class Client:
 
         It loses messages, and drops answers, of those that it does not know yet. It learns of them
         in the order in which they were made: when it answers a new client, it knows all before.
+        One client in thousands is never answered, however often it asks: another takes its place.
         """
         name = f"{self._peer}/get_parameters"
-        probe = self.node.create_client(GetParameters, name)
         request, answers = GetParameters.Request(names=["use_sim_time"]), []
-        self.until(probe.service_is_ready, f"service {name}")
-        self.until(
-            lambda: any(answer.done() for answer in answers),
-            f"an answer of {name}",
-            again=lambda: answers.append(probe.call_async(request)),
-        )
-        self.node.destroy_client(probe)
+        probes: list[Any] = []
+
+        def ask() -> None:
+            if len(answers) >= REQUESTS * len(probes):
+                probes.append(self.node.create_client(GetParameters, name))
+                self.until(probes[-1].service_is_ready, f"service {name}")
+            answers.append(probes[-1].call_async(request))
+
+        before = len(self._diagnostics)
+        try:
+            self.until(
+                lambda: any(answer.done() for answer in answers), f"an answer of {name}", again=ask
+            )
+        except AssertionError as error:
+            heard = f"{len(self._diagnostics) - before} diagnostics came"
+            raise AssertionError(
+                f"{error}: {len(answers)} requests of {len(probes)} clients, {heard}"
+            ) from None
+        for probe in probes:
+            self.node.destroy_client(probe)
 
     def call(self, kind: type, name: str, request: Any) -> Any:
         """The answer of a service."""
