@@ -61,7 +61,7 @@ EXACT = 1e-6  # shares of the view that differ by less are equal
 CONFLICT = 10.8  # chi-squared quantile 0.999 of one degree of freedom
 ASSUMED = 4.0  # innovations that the calibration counts as
 MEMORY = 30.0  # of a drive's last innovations, about, its errors are estimated by
-LEAST_SCALE, LARGEST_SCALE = 0.05, 4.0  # of variances
+LEAST_SCALE, LARGEST_SCALE = 0.03, 4.0  # of variances
 
 
 @dataclass(frozen=True, eq=False)
