@@ -19,6 +19,7 @@ METRICS = {"coarse": "Eq. 16", "fine": "cosine", "coarse-to-fine": "coarse-to-fi
 
 LINKS = {
     "losses": "[true pairs](#the-papers-losses-on-true-pairs)",
+    "webcam_encoders": "[webcams alone](#one-encoder-per-domain-on-photographs)",
     "new_condition": "[no poses](#a-new-condition-without-poses)",
     "new_condition_webcams": "[webcams](#webcams-by-night)",
     "fine_stage": "[fine stage](#a-fine-stage-of-its-own)",
@@ -219,6 +220,7 @@ PAIRED = "contrastive"
 PAIRS_SAM, PAIRS_ADAPTIVE = "+ SAM of the pair", "+ triplet, adaptive margin"
 PAIRS_CONSTANT = "+ triplet, constant margin"
 ADAPTED = "contrastive, shared trunk with adapters"
+ONE = "contrastive, one encoder for all"
 NEGATIVES = "fine: negatives from 0.9 m"
 COARSE_BOTH = "coarse encoders for both stages"
 
@@ -319,6 +321,21 @@ def _pairs(text: str, row: str, other: str) -> tuple[Question, ...]:
     )
 
 
+def _photographs(text: str, row: str, other: str) -> tuple[Question, ...]:
+    """A question on encoders that photographs alone taught."""
+    kinds = {
+        "webcams by night, 128 tiles": "night tiles",
+        "Gardens Point by night from the left, 200 queries": "day_left → night_right",
+        "Gardens Point by night, 200 queries": "day_right → night_right",
+    }
+    return tuple(
+        Question(
+            "", f"{text}, webcams alone", "webcam_encoders", images, _recall(column), row, other
+        )
+        for images, column in kinds.items()
+    )
+
+
 def _new(row: str, other: str) -> tuple[Question, ...]:
     kinds = {"winter_snow": "rendered snow, 107 queries", "night": "rendered night, 107 queries"}
     rendered = tuple(
@@ -353,8 +370,10 @@ QUESTIONS = (
     *_pairs("adaptive over constant margin", PAIRS_ADAPTIVE, PAIRS_CONSTANT),
     *_pairs("SAM over the adaptive triplet", PAIRS_SAM, PAIRS_ADAPTIVE),
     *_pairs("all the losses over InfoNCE alone", "+ triplet SAM, mutual maps", PAIRED),
-    *_pairs("one encoder for all over one each", "contrastive, one encoder for all", PAIRED),
+    *_pairs("one encoder for all over one each", ONE, PAIRED),
     *_pairs("one trunk with adapters over one each", ADAPTED, PAIRED),
+    *_photographs("one encoder for all over one each", ONE, PAIRED),
+    *_photographs("one trunk with adapters over one each", ADAPTED, PAIRED),
     *_new("translated", "start"),
     *_new("translated", "photometric"),
     *_new("translated", "colour transfer"),

@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from benchmark.research import ablation, companions_rows, fine_stage, losses, restyled
+from benchmark.research import (
+    ablation,
+    companions_rows,
+    fine_stage,
+    losses,
+    restyled,
+    webcam_encoders,
+)
 from benchmark.research import paper_claims as claims
 from benchmark.research.gains import ABOVE, BELOW, CHANCE, MISSING, MIXED, ONE, gain
 from benchmark.research.page import PAGE
@@ -45,7 +52,7 @@ def test_both_sides_of_a_claim_are_ranked_alike_unless_it_compares_stages():
             assert claim.ranked[0][1] == ablation.ROWS[claim.other].stage
             assert set(claim.ranked[1:]) == {(m, m) for m in ablation.METRICS}
     for question in (*claims.PUBLISHED, *claims.QUESTIONS):
-        kinds = [kind for kind in ("rendered", "webcams") if kind in question.images]
+        kinds = [kind for kind in ("rendered", "webcams", "Gardens") if kind in question.images]
         assert (len(kinds) == 1 and "queries" in question.images) or "tiles" in question.images
 
 
@@ -56,6 +63,7 @@ def test_claims_name_rows_that_are_trained():
     assert set(claims.TABLE_VI) == {*ablation.ROWS, ablation.BOTH} - {ablation.SHARED}
     rows = {
         "losses": {*losses.ROWS},
+        "webcam_encoders": {*webcam_encoders.ROWS},
         "new_condition": {*restyled.ARMS, "start"},
         "new_condition_webcams": {*restyled.ARMS, "start"},
         "fine_stage": {*fine_stage.ROWS, fine_stage.COARSE, fine_stage.BOTH},

@@ -19,6 +19,7 @@ from benchmark.research import (
     new_condition,
     new_condition_webcams,
     restyled,
+    webcam_encoders,
 )
 from benchmark.research.experiment import Experiment
 from benchmark.research.long_ablation import LONG
@@ -96,6 +97,15 @@ def test_rows_of_the_papers_losses_add_one_loss_or_change_the_margin(tmp_path):
             assert len(stage.losses.on()) == len(below) + 1 and set(below) < set(stage.losses.on())
     constant, adaptive = losses.ROWS[losses.CONSTANT], losses.ROWS[losses.ADAPTIVE]
     assert constant.losses == adaptive.losses and constant.adaptive != adaptive.adaptive
+
+
+def test_encoders_of_webcams_differ_by_what_they_share_and_see_no_test_camera(tmp_path):
+    configs = {name: webcam_encoders.row_recipe(name, tmp_path) for name in webcam_encoders.ROWS}
+    assert {config.network.sharing for config in configs.values()} == {"none", "trunk", "all"}
+    for config in configs.values():
+        assert config.data == [f"webcams:{tmp_path}/tilde", f"webcams:{tmp_path}/dnim/train"]
+        config.network.sharing = ""
+    assert all(config == configs[losses.CONTRASTIVE] for config in configs.values())
 
 
 def test_the_papers_losses_have_a_table_of_all_seeds_with_shares(tmp_path, monkeypatch):

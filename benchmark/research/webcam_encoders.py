@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One encoder per domain, adapters on one trunk, or one for all: trained on webcams alone.
+
+`python -m benchmark.research.webcam_encoders [SEED ...]` trains the contrastive rows of losses.py
+on the photographs of data/tilde and data/dnim/train, two minutes a run; all seeds: the section is
+written. Runs lie in runs/webcam_encoders and are resumed or reused. Judged by the shift-tolerant
+matching of run time: on the two cameras of data/dnim/test, and once on Gardens Point by night.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.accuracy import gardens_point
+from benchmark.networks import encoders_of, pretrained, recipe_of
+from benchmark.research import losses
+from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
+from training.disam.config import TrainConfig
+from training.disam.matching import similarity_of
+from training.engine.networks import State
+from training.engine.validate import ValidationSet, load_validation, query_counts, recall
+from training.settings import ValidationConfig
+
+RUNS = Path("runs/webcam_encoders")
+DATA = Path("data")
+SEEDS = (0, 1, 2, 3, 4)
+DAY, NIGHT = "summer_day", "night"
+ROWS = (losses.CONTRASTIVE, losses.ADAPTED, losses.ONE)
+TILES = "night tiles"  # of DNIM's test cameras
+DRIVES = {f"{day} → night_right": day for day in ("day_left", "day_right")}  # of Gardens Point
+SHIFT = 0.25  # of the tiles that are judged
+
+
+def measure(
+    seeds: Sequence[int] = SEEDS, finished: bool = False, runs: Path = RUNS, data: Path = DATA
+) -> dict[str, Any]:
+    """Train what is missing and judge every row. Returns JSON-able figures.
+
+    rows: by name and seed the recall "trained" and "averaged" [%] by column. start: that of the
+    ImageNet weights. queries: number by column. Raises DatasetError without the data.
+    """
+    recipe = row_recipe(losses.CONTRASTIVE, data)
+    torch.set_num_threads(recipe.threads)
+    judge = Judge(recipe, data)
+    rows, _ = experiment(judge, runs, data).measure(seeds, finished)
+    return {
+        **settings_of(recipe, seeds),
+        "share": SHARE,
+        "shift": SHIFT,
+        "queries": judge.queries,
+        "start": judge.recall(judge.start),
+        "rows": rows,
+    }
+
+
+def experiment(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
+    """The trainings of all rows."""
+    return Experiment(
+        name="webcam encoders",
+        root=runs,
+        rows={name: f"{number}-{{seed}}" for number, name in enumerate(ROWS)},
+        overlay=lambda row, _: row_recipe(row, data),
+        judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
+    )
+
+
+def row_recipe(name: str, data: Path = DATA) -> TrainConfig:
+    """The recipe of a row on true pairs, with photographs alone and two domains."""
+    values: dict[str, Any] = losses.row_recipe(name).to_json()
+    return recipe_of(
+        values
+        | {
+            "data": [f"webcams:{data / part}" for part in ("tilde", "dnim/train")],
+            "domains": [DAY, NIGHT],
+            "webcam_day": [DAY],
+            "webcam_night": [NIGHT],
+        }
+    )
+
+
+class Judge:
+    """Recall of weights on photographs of cameras and streets that taught nothing."""
+
+    def __init__(self, recipe: TrainConfig, data: Path = DATA) -> None:
+        self.start = pretrained(recipe)  # the encoders that every row starts from
+        self._recipe, self._data = recipe, data
+
+    @property
+    def queries(self) -> dict[str, int]:
+        """Number of queries by column."""
+        return {name: query_counts(images)[NIGHT] for name, images in self._validations.items()}
+
+    def recall(self, state: State) -> dict[str, float]:
+        """Recall@1 [%] by column."""
+        encoders = encoders_of(self._recipe, state)
+        similarity = similarity_of(losses.STAGE, self._recipe.descriptor)
+        return {
+            name: recall(encoders, similarity, images, torch.device("cpu"))[NIGHT]
+            for name, images in self._validations.items()
+        }
+
+    @cached_property
+    def _validations(self) -> dict[str, ValidationSet]:
+        tiles = ValidationConfig(
+            data=[f"webcams:{self._data / 'dnim' / 'test'}"], reference=DAY, shift=SHIFT
+        )
+        results = {TILES: self._load(tiles)}
+        for name, day in DRIVES.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                folders = {
+                    domain: self._data / "gardens_point" / drive
+                    for domain, drive in ((DAY, day), (NIGHT, "night_right"))
+                }
+                for domain, folder in folders.items():
+                    gardens_point.aligned_dataset(folder, Path(scratch) / domain, domain)
+                walk = ValidationConfig(
+                    data=[scratch], reference=DAY, radius=gardens_point.TOLERANCE + 0.5
+                )
+                results[name] = self._load(walk)
+        return results
+
+    def _load(self, chosen: ValidationConfig) -> ValidationSet:
+        recipe, light = self._recipe, {"day": [DAY], "night": [NIGHT]}
+        size = recipe.network.build().image_size
+        return load_validation(chosen, size, recipe.crops, recipe.domains, light)
+
+
+if __name__ == "__main__":
+    sys.exit(main("webcam_encoders"))
