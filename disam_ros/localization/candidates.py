@@ -18,7 +18,7 @@ each other hardly more than any two of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,15 @@ from disam_ros.localization.query import Candidates, Query
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
-from disam_ros.mapping.rows import FineRows
+from disam_ros.mapping.rows import FineRows, FixedRows
 from disam_ros.mapping.spacing import neighbour_steps, spacings
-from disam_ros.models.arrays import as_numpy
+from disam_ros.models.arrays import as_numpy, concatenate
 from disam_ros.models.similarity import (
     TEMPERATURE,
     ShiftedFeatures,
     activation_map,
     shifts_of,
+    squared_norms,
     sub_cell_shifts,
 )
 
@@ -160,6 +161,31 @@ class CandidateSearch:
         return self._places[camera]
 
 
+class Background:
+    """Map images that every query is compared with, and their features.
+
+    by_camera: rows of the map.
+    """
+
+    def __init__(self, by_camera: Mapping[str, NDArray[np.int64]], fine: FineRows) -> None:
+        self.by_camera = by_camera
+        self.rows = np.unique(np.concatenate([*by_camera.values()]))
+        self._fixed = FixedRows(fine, self.rows)
+        self._squares: Any = None
+
+    def without(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of `rows` [n] that are not of the background, ascending."""
+        return np.setdiff1d(rows, self.rows)
+
+    def features(self, rows: NDArray[np.int64], shape: tuple[int, int, int]) -> tuple[Any, Any]:
+        """Features [k + n, C, h, w] of the background and of map images `rows` [n], which a next
+        call overwrites, and their `squared_norms`. shape: (C, h, w)."""
+        z = self._fixed.and_of(rows).reshape(-1, *shape)
+        if self._squares is None:
+            self._squares = squared_norms(z[: len(self.rows)])
+        return z, concatenate([self._squares, squared_norms(z[len(self.rows) :])])
+
+
 class Reranker:
     """Fine similarity of a query with map images: the maximum over shifts of the feature map, the
     plain cosine on maps of the paper's retrieval.
@@ -171,7 +197,7 @@ class Reranker:
         self._map, self._shape = place_map, shape
         self._shifts = shifts_of(shape, place_map.header.descriptor)
         self._fine = FineRows(place_map.fine, device)
-        self._backgrounds: dict[tuple[str, ...], dict[str, NDArray[np.int64]]] = {}  # by cameras
+        self._backgrounds: dict[frozenset[str], Background] = {}  # by cameras
 
     @property
     def has_cells(self) -> bool:
@@ -211,14 +237,23 @@ class Reranker:
         """Compares a query with the map images of `rows` [n] that it was not compared with."""
         new = query.compared.missing(rows)
         if len(new):
-            scores = as_numpy(query.moved.similarities(self._features(new))[0])
-            shifts = sub_cell_shifts(scores, self._shifts)
-            shifts /= np.array(self._shape[:0:-1], np.float32)
-            query.compared.add(new, np.column_stack([_highest(scores), shifts]))
+            self._add(query, new, query.moved.similarities(self._features(new)))
+
+    def _add(self, query: Query, rows: NDArray[np.int64], similarities: Any) -> None:
+        """Keeps a query's similarities [1, n, S] with map images `rows` [n]."""
+        scores = as_numpy(similarities[0])
+        shifts = sub_cell_shifts(scores, self._shifts)
+        shifts /= np.array(self._shape[:0:-1], np.float32)
+        query.compared.add(rows, np.column_stack([_highest(scores), shifts]))
 
     def compare_with_background(self, query: Query, rows: NDArray[np.int64]) -> None:
-        """Compares a query with map images `rows` [n] and its background in one product."""
-        self._compare_new(query, np.concatenate([rows, *self._background_rows(query).values()]))
+        """Compares a query, which was not compared yet, with map images `rows` [n] and its
+        background in one product."""
+        background = self._background(query)
+        rows = background.without(rows)
+        z, squares = background.features(rows, self._shape)
+        compared = np.concatenate([background.rows, rows])
+        self._add(query, compared, query.moved.similarities(z, squares))
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity of a map image with others, float32 [n]."""
@@ -228,17 +263,16 @@ class Reranker:
     def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each map camera of the query: SAMPLE images of
         all, but LEAST_SAMPLE of each."""
-        samples = self._background_rows(query)
-        return {camera: self.compare(query, rows)[0] for camera, rows in samples.items()}
+        samples = self._background(query).by_camera
+        return {camera: self.compare(query, samples[camera])[0] for camera in query.cameras}
 
-    def _background_rows(self, query: Query) -> dict[str, NDArray[np.int64]]:
-        """Map images of the background by camera."""
-        cameras = tuple(query.cameras)
+    def _background(self, query: Query) -> Background:
+        """Map images of the background."""
+        cameras = frozenset(query.cameras)
         if cameras not in self._backgrounds:
             count = max(LEAST_SAMPLE, SAMPLE // len(cameras))
             rows = {camera: background(self._map.rows_of(camera), count) for camera in cameras}
-            self._fine.keep(np.concatenate([*rows.values()]))
-            self._backgrounds[cameras] = rows
+            self._backgrounds[cameras] = Background(rows, self._fine)
         return self._backgrounds[cameras]
 
     def _features(self, rows: NDArray[np.int64]) -> Any:

@@ -185,7 +185,7 @@ class Pipeline:
         odometry = None if image.odometry_fault else shot.odometry
         step = self._tracker.predict(query, odometry, self.config, image.informative)
         watch.lap("sequence")
-        self.localizer.compare(query, np.concatenate([shortlist.rows, step.plausible]))
+        self.localizer.compare(query, np.concatenate([shortlist.rows, step.plausible, step.near]))
         candidates = self.localizer.rerank(query, shortlist)
         watch.lap("fine")
         image.step = step.update(candidates)

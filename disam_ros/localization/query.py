@@ -77,9 +77,10 @@ class Comparisons:
 
     def add(self, rows: NDArray[np.int64], results: NDArray[np.float32]) -> None:
         """Takes the results [n, 3] of `rows` [n]."""
-        at = np.searchsorted(self._rows, rows)
-        self._rows = np.insert(self._rows, at, rows)
-        self._results = np.insert(self._results, at, results, axis=0)
+        rows = np.concatenate([self._rows, rows])
+        order = np.argsort(rows, kind="stable")
+        self._rows = rows[order]
+        self._results = np.concatenate([self._results, results])[order]
 
     def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Similarities [n] and shifts [n, 2] of `rows`."""

@@ -32,6 +32,7 @@ from disam_ros.device import CPU, is_cuda, is_integrated
 from disam_ros.errors import DatasetError, MapError
 from disam_ros.files.reading import HeldFile, parsing
 from disam_ros.geometry import FARTHEST, UNIT
+from disam_ros.models.arrays import concatenate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -219,7 +220,6 @@ class FineRows:
 
     def __init__(self, rows: Rows, device: str) -> None:
         self._rows, self._device = rows, device
-        self._kept: dict[int, NDArray[np.int8]] = {}
         self.resident: Tensor | None = None
         if is_cuda(device) and not is_integrated(device) and _fits(rows, device):
             self.resident = to_device(rows, device)
@@ -227,28 +227,39 @@ class FineRows:
     def of(self, rows: NDArray[np.int64]) -> Any:
         """Descriptors float32 [n, D] of map images."""
         if self._device == CPU:
-            return self._read(rows).astype(np.float32)
+            return self._rows[rows].astype(np.float32)
         import torch
 
         if self.resident is not None:
             return self.resident[torch.from_numpy(rows).to(self._device)].float()
-        return torch.from_numpy(self._read(rows)).to(self._device).float()
+        return torch.from_numpy(np.ascontiguousarray(self._rows[rows])).to(self._device).float()
 
-    def keep(self, rows: NDArray[np.int64]) -> None:
-        """Keeps rows in memory that are asked for with every image."""
-        if self.resident is None:
-            self._kept.update(zip(rows.tolist(), self._rows[rows], strict=True))
+    def behind(self, table: NDArray[np.float32], count: int, rows: NDArray[np.int64]) -> None:
+        """Reads descriptors of map images [n] into a table of a CPU, from row `count` on."""
+        table[count : count + len(rows)] = self._rows[rows]
 
-    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Rows [n, D] of the map, those that are kept from memory."""
-        kept = np.array([row in self._kept for row in rows.tolist()], bool)
-        if not kept.any():
-            return np.ascontiguousarray(self._rows[rows])
-        values = np.empty((len(rows), self._rows.shape[1]), np.int8)
-        values[~kept] = self._rows[rows[~kept]]
-        for at in np.flatnonzero(kept).tolist():
-            values[at] = self._kept[int(rows[at])]
-        return values
+
+class FixedRows:
+    """Descriptors of map images that stay in memory; on a CPU with room for others behind them.
+
+    rows: of the map [k].
+    """
+
+    def __init__(self, fine: FineRows, rows: NDArray[np.int64]) -> None:
+        self.rows, self._fine, self._table = rows, fine, fine.of(rows)
+
+    def and_of(self, rows: NDArray[np.int64]) -> Any:
+        """Descriptors float32 [k + n, D] of these and of map images `rows` [n], which a next call
+        overwrites."""
+        count, whole = len(self.rows), len(self.rows) + len(rows)
+        if not isinstance(self._table, np.ndarray):
+            return concatenate([self._table, self._fine.of(rows)])
+        if len(self._table) < whole:
+            wider = np.empty((whole + len(rows), self._table.shape[1]), np.float32)
+            wider[:count] = self._table[:count]
+            self._table = wider
+        self._fine.behind(self._table, count, rows)
+        return self._table[:whole]
 
 
 def to_device(rows: Rows, device: str) -> Tensor | None:

@@ -137,14 +137,16 @@ class ShiftedFeatures(Generic[Array]):
             inside=like(ones.reshape(len(shifts), -1), z),
         )
 
-    def similarities(self, z: Array) -> Array:
+    def similarities(self, z: Array, squares: Array | None = None) -> Array:
         """Fine similarity of the overlapping cells with z [B, C, h, w], for every shift.
 
-        The similarity of views from another lane is the maximum over the shifts. One matrix product
-        with all z, and one for the norms of the overlaps. Returns [A, B, S] in [−1, 1].
+        squares: `squared_norms` of z; None: to be computed. The similarity of views from another
+        lane is the maximum over the shifts. One matrix product with all z, and one for the norms of
+        the overlaps. Returns [A, B, S] in [−1, 1].
         """
         products = row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
-        norms = _squared_norms(z).reshape(len(z), -1) @ self.inside.T  # [B, S]
+        squares = squared_norms(z) if squares is None else squares
+        norms = squares.reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
         cosines = products.T.reshape(squared.shape) / squared**0.5
         return cosines.swapaxes(1, 2)
@@ -210,7 +212,7 @@ def _by_channel(z: Array) -> Array:
     return z.reshape(*z.shape[:-2], -1)
 
 
-def _squared_norms(z: Array) -> Any:
+def squared_norms(z: Array) -> Any:
     """Squared norms of the channels in each cell, [B, C, h, w] → [B, h, w]."""
     if isinstance(z, np.ndarray):
         return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z

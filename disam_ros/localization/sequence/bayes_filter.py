@@ -317,7 +317,7 @@ class SequenceFilter(Transitions):
         place; where between two images the pose lies is theirs alone. temper: exponent of the
         belief in the choice of the stretch then.
         """
-        rows = self._neighbourhood(self.mode)
+        rows = self.place()
         logs = details = np.log(self._belief[rows].clip(1e-300))
         if detail is not None:
             details = detail(rows)
@@ -337,8 +337,9 @@ class SequenceFilter(Transitions):
             spacing=between.spacing,
         )
 
-    def _neighbourhood(self, row: int) -> NDArray[np.int64]:
-        """The likeliest images of the place of an image, and the next ones to these."""
+    def place(self) -> NDArray[np.int64]:
+        """Rows of the likeliest images of the likeliest place, and the next ones to these."""
+        row = self.mode
         radius = self._radius(row)
         near = self._around(row, self._positions[row], 2 * radius)
         close = near[self._within(near, self._positions[row], radius)]

@@ -59,6 +59,15 @@ class Step:
         mapped: NDArray[np.int64] = rows[rows != NONE]
         return mapped
 
+    @property
+    def near(self) -> NDArray[np.int64]:
+        """Rows of the map at the place that the belief follows, int64 [n]: their scores refine the
+        pose where the image confirms it."""
+        belief = self.track.filter
+        rows = self.camera.rows[belief.place() if not belief.is_uniform else self.plausible[:0]]
+        mapped: NDArray[np.int64] = rows[rows != NONE]
+        return mapped
+
     def update(self, candidates: Candidates) -> Step:
         """Updates the belief with the scores of the image; returns the step."""
         self.candidates = candidates
