@@ -46,9 +46,11 @@ class Transform:
                 f"expected translation [3] and quaternion [4], got {list(translation.shape)} "
                 f"and {list(quaternion.shape)}"
             )
-        bounded = np.abs(quaternion).max() <= 2.0  # false with nan; no square of it overflows
-        norm = math.sqrt(quaternion @ quaternion) if bounded else math.inf
-        if not (np.abs(translation).max() <= FARTHEST and abs(norm - 1.0) <= UNIT):
+        bounded = all(
+            abs(value) <= FARTHEST for value in (*translation.tolist(), *quaternion.tolist())
+        )
+        norm = math.sqrt(quaternion @ quaternion) if bounded else math.inf  # false with nan
+        if not abs(norm - 1.0) <= UNIT:
             raise GeometryError(
                 f"expected finite metres up to {FARTHEST:g} and a unit quaternion x y z w, got "
                 f"translation {translation.tolist()} and quaternion {quaternion.tolist()}; check "
@@ -97,20 +99,25 @@ class Transform:
     @cached_property
     def _matrix(self) -> NDArray[np.float64]:
         """Rotation matrix [3, 3], made once."""
-        matrix: NDArray[np.float64] = Rotation.from_quat(self.quaternion).as_matrix()
-        return matrix
+        x, y, z, w = self.quaternion.tolist()
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            ]
+        )
 
     def __matmul__(self, other: Transform) -> Transform:
         """`a_from_b @ b_from_c` is `a_from_c`."""
         return Transform(
-            self.translation + turned(self.quaternion, other.translation),
+            self.translation + self._matrix @ other.translation,
             multiplied(self.quaternion, other.quaternion),
         )
 
     def inverse(self) -> Transform:
         """Return `b_from_a`."""
-        back = self.quaternion * CONJUGATE
-        return Transform(-turned(back, self.translation), back)
+        return Transform(-(self.translation @ self._matrix), self.quaternion * CONJUGATE)
 
 
 def multiplied(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

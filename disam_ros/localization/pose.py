@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 from scipy.special import expit, softmax
 
 from disam_ros.camera import Camera
@@ -40,6 +39,7 @@ from disam_ros.geometry import (
     offsets,
     quaternions_of,
     retract,
+    rotation_vectors,
 )
 from disam_ros.mapping.spacing import next_rows
 
@@ -292,7 +292,7 @@ def expected_angle(
 ) -> float:
     """Angle [rad] between the views of two cameras by their poses."""
     relative = map_from_known.inverse() @ map_from_camera
-    turn = Rotation.from_quat(relative.quaternion).as_rotvec()
+    turn = rotation_vectors(relative.quaternion)
     return float(_row(np.eye(3), axis) @ np.concatenate([relative.translation, turn]))
 
 

@@ -129,12 +129,11 @@ class ShiftedFeatures(Generic[Array]):
         count = len(z) * len(shifts)
         z = z if seen is None else z * like(seen, z)
         cells = shifts.apply((z * z).sum(1)[:, None])  # [A, S, 1, h, w]
-        inside = np.ones(z.shape[-2:], np.float32) if seen is None else seen
-        ones = shifts.apply(inside[None])  # [S, 1, h, w]
+        inside = _whole(shifts, *z.shape[-2:]) if seen is None else _inside(shifts, seen)
         return cls(
             moved=shifts.apply(z).reshape(count, -1),
             norms=cells.sum((-3, -2, -1))[..., None],
-            inside=like(ones.reshape(len(shifts), -1), z),
+            inside=like(inside, z),
         )
 
     def similarities(self, z: Array, squares: Array | None = None) -> Array:
@@ -150,6 +149,17 @@ class ShiftedFeatures(Generic[Array]):
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
         cosines = products.T.reshape(squared.shape) / squared**0.5
         return cosines.swapaxes(1, 2)
+
+
+def _inside(shifts: Shifts, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cells that count, [h, w], after each shift [S, h w]."""
+    return shifts.apply(seen[None]).reshape(len(shifts), -1)
+
+
+@cache
+def _whole(shifts: Shifts, height: int, width: int) -> NDArray[np.float32]:
+    """Cells that remain of a whole view after each shift [S, h w]."""
+    return _inside(shifts, np.ones((height, width), np.float32))
 
 
 def shifted_similarities(z_a: Array, z_b: Array, shifts: Shifts) -> Array:

@@ -21,7 +21,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import TorchIndex
-from disam_ros.mapping.rows import FineRows, to_device
+from disam_ros.mapping.rows import FineRows, FixedRows, to_device
 from disam_ros.models.arrays import sample_images
 from disam_ros.models.backend import TorchBackend, select_backend
 from disam_ros.models.cuda import (
@@ -224,6 +224,15 @@ def test_fine_rows_are_the_same_kept_on_the_device_and_uploaded(device):
         rows.resident = resident
         result = torch.as_tensor(rows.of(chosen)).cpu().numpy()
         assert result.dtype == np.float32 and np.array_equal(result, stored[chosen])
+
+
+@every_device
+def test_rows_that_stay_in_memory_come_before_others_that_are_read_anew(device):
+    stored = np.random.default_rng(0).integers(-127, 128, (50, 8)).astype(np.int8)
+    fixed = FixedRows(FineRows(stored, device), np.array([2, 5]))
+    for others in ([7], [], list(range(10, 40)), [9, 1]):
+        result = torch.as_tensor(fixed.and_of(np.array(others, np.int64))).cpu().numpy()
+        assert result.dtype == np.float32 and np.array_equal(result, stored[[2, 5, *others]])
 
 
 def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):

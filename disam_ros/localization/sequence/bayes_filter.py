@@ -22,6 +22,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from disam_ros.geometry import Transform
 from disam_ros.localization.pose import METRES_PER_RADIAN
@@ -118,11 +119,13 @@ class SequenceFilter(Transitions):
 
     def _modes(self, rows: NDArray[np.int64], count: int) -> list[int]:
         """Modes among `rows`, best first: farther than twice the radius from all better ones."""
-        modes: list[int] = []
-        while len(rows) and len(modes) < count:
-            modes.append(int(rows[0]))
-            gaps = np.linalg.norm(self._tree.data[rows] - self._tree.data[rows[0]], axis=1)
-            rows = rows[gaps > 2 * self._radius(rows[0])]
+        points, radii = self._tree.data[rows], 2 * self._radius(rows)
+        apart = cdist(points, points) > radii[:, None]
+        modes, left = list[int](), np.ones(len(rows), bool)
+        while left.any() and len(modes) < count:
+            first = int(left.argmax())
+            modes.append(int(rows[first]))
+            left &= apart[first]
         return modes
 
     def predict(
@@ -340,7 +343,7 @@ class SequenceFilter(Transitions):
     def place(self) -> NDArray[np.int64]:
         """Rows of the likeliest images of the likeliest place, and the next ones to these."""
         row = self.mode
-        radius = self._radius(row)
+        radius = float(self._radius(row))
         near = self._around(row, self._positions[row], 2 * radius)
         close = near[self._within(near, self._positions[row], radius)]
         mean = np.average(self._positions[close], axis=0, weights=self._belief[close] + 1e-300)
@@ -354,7 +357,7 @@ class SequenceFilter(Transitions):
     ) -> NDArray[np.int64]:
         """Map images within the radius of a place about a position near to an image, and within
         SAME_HEADING of that one. radius: None: that of the image's place."""
-        radius = self._radius(row) if radius is None else radius
+        radius = float(self._radius(row)) if radius is None else radius
         reach = radius + float(np.linalg.norm(position - self._positions[row]))
         reach = np.hypot(reach, METRES_PER_RADIAN * 2 * np.sin(SAME_HEADING / 2))
         near = self._tree.query_ball_point(self._tree.data[row], reach + 1e-6)
@@ -368,9 +371,12 @@ class SequenceFilter(Transitions):
         gaps = np.linalg.norm(self._positions[rows] - position, axis=1)
         return np.asarray(gaps <= radius + 1e-6)
 
-    def _radius(self, row: int) -> float:
-        """Radius of the place about a map image [m]."""
-        return max(self._model.radius, PLACE_STEPS * float(self._spacing[row]))
+    def _radius(self, rows: NDArray[np.int64] | int) -> NDArray[np.float64]:
+        """Radius of the place about a map image [m], or about each of several."""
+        radius: NDArray[np.float64] = np.maximum(
+            self._model.radius, PLACE_STEPS * self._spacing[rows]
+        )
+        return radius
 
     def _mix(self, belief: NDArray[np.float64], others: float, left: float) -> None:
         """Adds the jump, leave and return probabilities, and normalizes."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from disam_ros.geometry import Transform
+from disam_ros.geometry import Transform, rotation_vectors
 from disam_ros.localization.pose import METRES_PER_RADIAN, Curve
 from disam_ros.mapping.spacing import longest, neighbour_steps, spacings
 
@@ -169,8 +169,8 @@ def embedding(
 
 def displacement(motion: Transform) -> float:
     """Displacement of a motion [m], of which its turn is part."""
-    turn = METRES_PER_RADIAN * Rotation.from_quat(motion.quaternion).magnitude()
-    return float(np.linalg.norm(motion.translation) + turn)
+    turn = rotation_vectors(motion.quaternion)
+    return float(np.linalg.norm(motion.translation) + METRES_PER_RADIAN * np.linalg.norm(turn))
 
 
 def _shares(
