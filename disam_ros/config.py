@@ -82,7 +82,7 @@ class MapBuilderConfig:
     )
     batch_size: int = setting(8, "images encoded at once", minimum=1, maximum=1024)
     checkpoint_every: int = setting(
-        64,
+        256,
         "images between checkpoints of a build",
         minimum=1,
         maximum=100_000,

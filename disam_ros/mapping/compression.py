@@ -98,9 +98,8 @@ def channel_means(rows: Rows | StoredRows, shape: tuple[int, int, int]) -> NDArr
     """
     if shape[1:] == (1, 1):
         return np.zeros(shape[0], np.float32)
-    sums = np.zeros(shape[0])
+    sums = np.zeros(rows.shape[1])
     for chunk in chunks(*rows.shape):
-        part = np.asarray(rows[chunk], np.float64)
-        sums += part.reshape(-1, shape[0], shape[1] * shape[2]).mean(2).sum(0)
-    means: NDArray[np.float32] = (sums / len(rows)).astype(np.float32)
-    return means
+        sums += np.asarray(rows[chunk]).sum(0, dtype=np.float64)
+    means = sums.reshape(shape[0], -1).mean(1) / len(rows)
+    return means.astype(np.float32)
