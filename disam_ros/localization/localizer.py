@@ -364,6 +364,18 @@ class Localizer:
         return self.map.spacing()
 
     @cached_property
+    def _easts(self) -> NDArray[np.float64]:
+        """First coordinates of all map images, side by side in memory [N]."""
+        return self.map.poses[:, 0].copy()
+
+    def rows_near(self, position: NDArray[np.float64], radius: float) -> NDArray[np.int64]:
+        """Rows of the map images nearer than a radius [m] to a position [3], ascending."""
+        rows = np.flatnonzero(np.abs(self._easts - position[0]) < radius)  # nearly all are not
+        away = self.map.poses[rows, :3] - position
+        near: NDArray[np.int64] = rows[np.einsum("nd,nd->n", away, away) < radius**2]
+        return near
+
+    @cached_property
     def reach(self) -> float:
         """Distance from which map images show different places [m]."""
         rows = max((self.map.rows_of(name) for name in self.map.cameras()), key=len)

@@ -98,7 +98,10 @@ class SequenceFilter(Transitions):
     def tracked(self) -> NDArray[np.int64]:
         """Rows of the likeliest map images, int64 [≤ TRACKED]."""
         count = min(TRACKED, len(self))
-        return np.argpartition(-self._belief, count - 1)[:count]
+        rows = np.flatnonzero(self._belief >= self._belief.mean())  # few, once a place is followed
+        if len(rows) < count:
+            rows = np.arange(len(self))
+        return rows[np.argpartition(-self._belief[rows], count - 1)[:count]]
 
     def likeliest(self, count: int) -> NDArray[np.int64]:
         """Rows of map images for verification, int64 [≤ count]: the likeliest remaining one and

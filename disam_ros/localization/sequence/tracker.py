@@ -204,9 +204,7 @@ class Tracker:
         lead = place_lead(scores[order], positions[rows[order]], reach)
         log_odds = place_log_odds(lead, self._calibration)
         best = positions[rows[order[0]]]
-        near = np.flatnonzero(np.abs(positions[:, 0] - best[0]) < reach)  # nearly all are not
-        away = positions[near] - best
-        states = camera.states_of(near[np.einsum("nd,nd->n", away, away) < reach**2])
+        states = camera.states_of(self._localizer.rows_near(best, reach))
         fresh = camera.fresh(best, self._localizer.spacing)
         return states[states != NONE], log_odds, fresh
 
