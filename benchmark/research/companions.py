@@ -21,16 +21,19 @@ from benchmark.pages import column
 from benchmark.research.companions_data import QUERIES as CONDITIONS
 from benchmark.research.companions_data import ROOT, TEST, above, prepare, queries, reference
 from benchmark.research.companions_rows import (
+    BASE,
     DEPTHS,
     PRIORS,
+    RATED,
     ROWS,
+    SLOW,
     STEPS,
     TUPLES,
     VGG,
     folder_of,
     row_recipe,
 )
-from benchmark.research.experiment import Experiment, main
+from benchmark.research.experiment import Experiment, Rows, main
 from benchmark.research.prior_trials import prior_figures
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.sources import open_dataset
@@ -55,10 +58,12 @@ def measure(
     if not finished:
         prepare(root)
     rows, missing = experiment(root).measure(seeds, finished)
+    rows, rates = at_best_rates(rows)
     return {
         "steps": STEPS,
         "seeds": list(seeds),
         "rows": rows,
+        "rates": rates,
         "summary": summary(rows),
         "missing": missing,
     }
@@ -85,6 +90,24 @@ def experiment(root: Path = ROOT) -> Experiment[RunConfig]:
         kept=FIGURES,
         once=[name for name, row in ROWS.items() if row.once],
     )
+
+
+def at_best_rates(rows: Rows) -> tuple[Rows, dict[str, float]]:
+    """Returns the rows, each loss on tuples with its better learning rate, and these rates.
+
+    The better one has the higher recall of the weights that are judged, in the validation town,
+    with the first seed that was trained with both.
+    """
+    best, rates = {name: row for name, row in rows.items() if name not in RATED}, {}
+    for name, slow in zip(TUPLES, RATED, strict=True):
+        both = [rows.get(name, {}), rows.get(slow, {})]
+        seed = next((seed for seed in both[0] if seed in both[1]), None)
+        if seed is None:
+            continue
+        recalls = [max(recall for _, recall in row[seed]["history"]) for row in both]
+        best[name] = both[int(recalls[1] > recalls[0])]
+        rates[name] = SLOW if recalls[1] > recalls[0] else BASE["learning_rate"]
+    return best, rates
 
 
 def evaluate(

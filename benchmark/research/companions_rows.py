@@ -137,7 +137,12 @@ VGG = {
         steps=60,
     )
 }
-ROWS = {**TUPLES, **PRIORS, **DEPTHS, **VGG}
+SLOW = 1e-5  # the other learning rate that each loss on tuples is trained with
+RATED = {
+    f"{name}, rate {SLOW:g}": replace(row, settings=row.settings | {"learning_rate": SLOW})
+    for name, row in TUPLES.items()
+}
+ROWS = {**TUPLES, **RATED, **PRIORS, **DEPTHS, **VGG}
 
 
 def row_recipe(name: str, seed: int, root: Path = ROOT) -> RunConfig:

@@ -55,8 +55,8 @@ def test_no_row_sees_the_town_it_is_judged_on(name, tmp_path):
     assert not {str(TEST), str(CHOICES)} & {part.strip() for part in folders}
 
 
-def stored_row(name, seed, root, share):
-    """Figures of a trained row whose recall is `share` everywhere."""
+def stored_row(name, seed, root, share, best=42.0):
+    """Figures of a trained row whose recall is `share` everywhere; best: in the validation town."""
     accuracy = {f"{d:g} m": share for d in companions.DISTANCES}
     trials = [{"local_recall_at_1": share, "median_error_m": 1.0}] * 4
     condition = {
@@ -70,7 +70,7 @@ def stored_row(name, seed, root, share):
         run / companions.FIGURES,
         {
             "conditions": dict.fromkeys(companions.CONDITIONS, condition),
-            "history": [[0, 10.0], [90, 40.0], [120, 42.0]],
+            "history": [[0, 10.0], [90, 40.0], [120, best]],
             "commit": "0" * 40,
             "seconds": 60.0,
         },
@@ -101,3 +101,19 @@ def test_the_section_can_be_written_with_what_is_trained_so_far(tmp_path):
     )
     assert "| triplet | 45.0 (40.0–50.0) |" in text and "Not trained: " in text
     assert f"| {near} | 90.0 |" in text and "| 10.0 | 42.0 | 42.0 |" in text
+
+
+def test_a_loss_is_judged_with_the_rate_that_was_better_in_the_validation_town(tmp_path):
+    slow = dict(zip(companions_rows.TUPLES, companions_rows.RATED, strict=True))
+    for name, best in (("triplet", 41.0), ("multi-similarity", 43.0)):
+        stored_row(name, 0, tmp_path, 0.4)
+        stored_row(slow[name], 0, tmp_path, 0.6, best)
+    results = stored(companions.measure((0,), finished=True, root=tmp_path))
+    assert results["rates"] == {"triplet": 1e-4, "multi-similarity": companions_rows.SLOW}
+    accuracy = results["summary"]["accuracy"]
+    assert accuracy["triplet"]["5 m"] == pytest.approx([0.4])
+    assert accuracy["multi-similarity"]["5 m"] == pytest.approx([0.6])
+    text = PAGE.render(
+        {"companions": {"measured_under": "x", "stale": False, "results": results}}, "companions"
+    )
+    assert "| triplet | 0.0001 | 40.0 |" in text and "| multi-similarity | 1e-05 | 60.0 |" in text
