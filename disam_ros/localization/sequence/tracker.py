@@ -77,7 +77,7 @@ class Step:
     def worth_verifying(self, config: VerifyConfig) -> bool:
         """Whether keypoints can change the answer."""
         return self.informative and worth_verifying(
-            self.track.filter.belief().probability, self.camera.information, config
+            self.tracker.probability(self), self.camera.information, config
         )
 
     def likeliest(self, count: int) -> NDArray[np.int64]:
@@ -224,6 +224,10 @@ class Tracker:
                 z[of, 1] = track.scale(camera, localizer).z(query.coarse, coarse[of])
         return rows, z
 
+    def probability(self, step: Step) -> float:
+        """Probability of the answer's place before keypoints are compared."""
+        return self._belief(step, _now_from_then(step)).probability
+
     def answer(
         self,
         step: Step,
@@ -232,13 +236,9 @@ class Tracker:
     ) -> Answer:
         """Returns the answer of the whole sequence."""
         query, track, camera = step.query, step.track, step.camera
-        now_from_then = motion(track.odometry, camera.odometry) if camera.late else None
-        moved = now_from_then is not None and track.filter.is_step(now_from_then)
-        trusted = camera.doubt < DOUBTED and not moved  # else its image tells no pose of now
-        mode = track.filter.mode
-        together = track.together(camera) if trusted else []
-        together = [other for other in together if other.rows[mode] != NONE]
-        belief = self._belief(track, camera, together, verified)
+        now_from_then = _now_from_then(step)
+        trusted = _tells_pose(step, now_from_then)
+        belief = self._belief(step, now_from_then, verified)
         row, mapping_mount, vehicle_mount = track.image_at(belief.row, query.camera)
         if now_from_then is not None:
             belief = replace(belief, map_from_base=belief.map_from_base @ now_from_then)
@@ -268,13 +268,15 @@ class Tracker:
 
     def _belief(
         self,
-        track: Track,
-        camera: VehicleCamera,
-        together: Sequence[VehicleCamera],
-        verified: Sequence[Verification],
+        step: Step,
+        now_from_then: Transform | None,
+        verified: Sequence[Verification] = (),
     ) -> Belief:
-        """The belief, by the last images of cameras; one of all images of a moment unless places
-        were verified by this camera's."""
+        """The belief, by the last images of cameras that see the likeliest place; one of all images
+        of a moment unless places were verified by this camera's."""
+        track, camera, mode = step.track, step.camera, step.track.filter.mode
+        together = track.together(camera) if _tells_pose(step, now_from_then) else []
+        together = [other for other in together if other.rows[mode] != NONE]
         weights = {item.row: item.weight for item in verified}
 
         def detail(states: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -333,6 +335,19 @@ class Tracker:
         if stamp_ns is None:
             return NO_STAMP if set(others) - {query.camera} else ""
         return "" if self._clocks.agrees(query.camera, stamp_ns) else CLOCK
+
+
+def _now_from_then(step: Step) -> Transform | None:
+    """Motion of the vehicle since an image that came late; None: it did not."""
+    camera = step.camera
+    return motion(step.track.odometry, camera.odometry) if camera.late else None
+
+
+def _tells_pose(step: Step, now_from_then: Transform | None) -> bool:
+    """Whether an image tells where the vehicle is now: the camera sees the map, and the vehicle has
+    not moved since by a step."""
+    moved = now_from_then is not None and step.track.filter.is_step(now_from_then)
+    return step.camera.doubt < DOUBTED and not moved
 
 
 def _motion_model(config: LocalizerConfig) -> MotionModel:
