@@ -35,12 +35,12 @@ from disam_ros.mapping.keypoints import SAME_WEIGHTS, intrinsics
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.similarity import TEMPERATURE
 
-# Map images compared with one query. Measured once on KITTI, with a map image every 1.6, 3.1 and
-# 6.2 m: ten found no more places and no better poses, of sequences and of single images.
-MAX_CANDIDATES = 3
+# Map images compared with one query, and those that it is compared with while none of them has
+# STRONG inliers. Measured on KITTI, with a map image every 1.6, 3.1 and 6.2 m.
+FIRST_CANDIDATES, MAX_CANDIDATES = 3, 6
 SURE = 0.99  # probability of a place from which verification cannot change the answer
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
-MANY = 20  # inliers of known depth that decide between stretches of one place, and
+MANY = 12  # inliers of known depth that decide between stretches of one place, and
 STRONG = GAIN * np.log(3.0)  # their log-weight: twice the inliers that other places have
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
@@ -104,7 +104,8 @@ class Verifier:
         return inlier_model(self.matcher)
 
     def verify(self, view: Frame, rows: NDArray[np.int64]) -> list[Verification]:
-        """Matches the keypoints of a view with each of these map images, in their order.
+        """Matches the keypoints of a view with these map images, in their order: with
+        FIRST_CANDIDATES, and with others while none has STRONG inliers.
 
         A camera that is not calibrated gives no poses; without one the map's is used. Keypoints
         that the lens of a warped view did not see are left out. Raises ImageError, MapError.
@@ -114,7 +115,13 @@ class Verifier:
         camera = view.lens or intrinsics(self._map.header.cameras, view.camera)
         query = self._features.extract(view.image, self._count).seen_by(camera, view.image)
         query = query if view.warp is None else query[view.warp.shows(query.pixels)]
-        return [self._compare(query, int(row)) for row in rows]
+        results: list[Verification] = []
+        for row in rows:
+            agrees = any(item.weight >= STRONG for item in results)
+            if agrees and len(results) >= FIRST_CANDIDATES:
+                break
+            results.append(self._compare(query, int(row)))
+        return results
 
     def log_ratios(self, verified: Sequence[Verification]) -> NDArray[np.float64]:
         """Log likelihood ratios [n] of the inliers at each candidate against elsewhere.

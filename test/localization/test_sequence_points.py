@@ -184,7 +184,8 @@ def test_offline_answers_are_verified(opened, tmp_path):
 
 
 def test_without_intrinsics_verification_still_chooses_the_map_image(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "MAX_CANDIDATES", len(ROUTE))  # whatever an untrained model finds
+    for module, name in ((pipeline, "MAX_CANDIDATES"), (verification, "FIRST_CANDIDATES")):
+        monkeypatch.setattr(module, name, len(ROUTE))  # whatever an untrained model finds
     opened = localizer(tmp_path, Camera(320, 240, 0.0, 0.0, 0.0, 0.0))
     seen = tracked(opened, render(pose(0.4, -0.1, 0.7))[0], True)
     assert seen.inliers == 0 and seen.record.id == 3  # at x = 0

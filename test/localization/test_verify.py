@@ -292,6 +292,15 @@ def test_exactly_the_given_map_images_are_compared_in_their_order(world, rows):
     assert [item.row for item in result] == rows
 
 
+def test_more_map_images_are_compared_only_while_none_agrees(world):
+    verifier = Verifier(world[2]["measured"])
+    for seed, compared in ((None, verification.FIRST_CANDIDATES), (7, len(ROUTE))):
+        view = render(QUERY)[0] if seed is None else render(QUERY, seed=seed)[0]
+        results = verifier.verify(Frame(view, "front"), range(len(ROUTE)))
+        assert [item.row for item in results] == list(range(compared))
+        assert any(item.weight >= verification.STRONG for item in results) == (seed is None)
+
+
 def verified(verifier, *pairs):
     return verifier.log_ratios([Verification(row, 100, inliers) for row, inliers in pairs])
 

@@ -26,7 +26,7 @@ from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionMode
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.localization.sequence.places import NONE, Places
 from disam_ros.localization.sequence.track import DOUBTED, WINDOW, ClockVote, Track, VehicleCamera
-from disam_ros.localization.verification import Verification, worth_verifying
+from disam_ros.localization.verification import STRONG, Verification, worth_verifying
 from disam_ros.models.similarity import TEMPERATURE
 
 SCORED = 30  # likeliest map images that are scored in addition to the candidates
@@ -277,7 +277,8 @@ class Tracker:
         track, camera, mode = step.track, step.camera, step.track.filter.mode
         together = track.together(camera) if _tells_pose(step, now_from_then) else []
         together = [other for other in together if other.rows[mode] != NONE]
-        weights = {item.row: item.weight for item in verified}
+        # Fewer inliers are chance, and a neighbour that was not compared has none.
+        weights = {item.row: item.weight for item in verified if item.weight >= STRONG}
 
         def detail(states: NDArray[np.int64]) -> NDArray[np.float64]:
             details = [self._details(other, states) for other in together]
