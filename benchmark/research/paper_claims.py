@@ -73,7 +73,7 @@ CLAIMS = (
 )
 START, SHARED = "before any training", "one encoder for all, + FCL"
 # Comparisons of the ablation that the paper does not make.
-OWN = (Claim(FCL, START), Claim(BASE, START), Claim(SHARED, FCL))
+OWN = (Claim(FCL, START), Claim(ADAPTIVE, START), Claim(BASE, START), Claim(SHARED, FCL))
 
 
 @dataclass(frozen=True)
