@@ -111,6 +111,7 @@ setup(
             "mypy>=1.11",
             "pre-commit>=3.5",
             "pytest>=8.0",
+            "pytest-rerunfailures>=14.0",
             "pytest-timeout>=2.2",
             "pytest-xdist>=3.6",
             "ruff",  # its version stands in constraints.txt
