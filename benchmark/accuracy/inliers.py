@@ -364,27 +364,24 @@ def _print_rows(name: str, count: int, outcomes: list[Outcome]) -> None:
 def _print_model(
     kind: str, of_conditions: dict[str, list[Outcome]], matching: Matching, sets: dict[str, Any]
 ) -> None:
-    """Fit the models to all sets."""
-    lead: tuple[list[Any], list[Any]] = ([], [])
-    alone: tuple[list[Any], list[Any]] = ([], [])
+    """Fit the model to all sets."""
+    right: list[tuple[float, float]] = []
+    wrong: list[tuple[float, float]] = []
     images, errors, repetitions = 0, [], []
     for name, outcomes in of_conditions.items():
         if name == CHECKED:
             continue
-        repetitions.append(max(MIN_REPETITION, matching.repetition(sets[name][1], CHOSEN)))
+        chance = max(MIN_REPETITION, matching.repetition(sets[name][1], CHOSEN))
+        repetitions.append(chance)
         images += len(outcomes)
         for outcome in outcomes:
             errors += outcome.errors
-            lead[0].extend((n, max(outcome.wrong)) for n in outcome.right)
-            alone[0].extend((n, repetitions[-1]) for n in outcome.right)
+            right.extend((n, max(chance, *outcome.wrong)) for n in outcome.right)
             for i, n in enumerate(outcome.wrong):
                 others = [*outcome.right, *outcome.wrong[:i], *outcome.wrong[i + 1 :]]
-                lead[1].append((n, max(others)))
-                alone[1].append((n, repetitions[-1]))
-    for what, (right, wrong) in (("lead", lead), ("alone", alone)):
-        pairs = [tuple(np.array(rows, float).T) for rows in (right, wrong)]
-        print(kind, what, fit_ratio(pairs[0], pairs[1], images))
-    print(kind, "repetition", max(repetitions))
+                wrong.append((n, max(chance, *others)))
+    pairs = [tuple(np.array(rows, float).T) for rows in (right, wrong)]
+    print(kind, fit_ratio(pairs[0], pairs[1], images), "repetition", max(repetitions))
     if errors:
         whole = [np.stack([row[i] for row in errors]) for i in (0, 1)]
         inliers, distances = (np.array([row[i] for row in errors], float) for i in (2, 3))

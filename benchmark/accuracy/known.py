@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.accuracy.drives import EVERY_IMAGE, frame_of
+from benchmark.accuracy.drives import EVERY_IMAGE, KEYPOINTS, frame_of
 from benchmark.accuracy.gardens_point import BASE_FROM_CAMERA, aligned_dataset, without_intrinsics
 from benchmark.accuracy.gardens_point import DATA as GARDENS_POINT
 from benchmark.accuracy.kitti import DATA as KITTI
@@ -52,6 +52,7 @@ DAY, NIGHT = "summer_day", "night"
 NEAR_M, FAR_M = 10.0, 50.0  # of sf_years: on the map up to, off it beyond
 ON_M = 5.0  # of drives: on the map up to this distance to its nearest image
 WALK = 50  # images of the small map
+WAYS = {"keypoints": replace(EVERY_IMAGE, keypoints=KEYPOINTS), "no keypoints": EVERY_IMAGE}
 Figures = dict[str, float | int]
 
 
@@ -126,7 +127,7 @@ def measure() -> dict[str, Any]:
 
 
 def streets(root: Path) -> dict[str, Figures]:
-    """sf_years, single images, by half of the city."""
+    """sf_years, single images, by half of the city, with keypoints and without."""
     mapped, queries = (streets_source(split) for split in ("map", "query"))
     images, items = list(mapped.images), list(queries.images)
     places, truth = _positions(images), _positions(items)
@@ -136,19 +137,21 @@ def streets(root: Path) -> dict[str, Figures]:
         for side, name in enumerate(names):
             rows = np.flatnonzero(beyond == bool(side))
             chosen = part(mapped, [images[row] for row in rows])
-            settings = replace(EVERY_IMAGE, domain=DAY)
-            build_map(chosen, load_model(MODEL), root / name, settings, show_progress=False)
             gaps = _gaps(truth, places[rows])
-            outcomes = localized(opened(root / name, True, DAY), items)
-            on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
-            results[name] = {
-                "on": int(on.sum()),
-                "right": int((on & right).sum()),
-                "known_right": int((on & right & outcomes.known).sum()),
-                "known_wrong": int((on & (outcomes.errors > 25.0) & outcomes.known).sum()),
-                "off": int((gaps > FAR_M).sum()),
-                "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
-            }
+            for row, settings in WAYS.items():
+                directory = root / f"{name} {row}"
+                settings = replace(settings, domain=DAY)
+                build_map(chosen, load_model(MODEL), directory, settings, show_progress=False)
+                outcomes = localized(opened(directory, True, DAY), items)
+                on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
+                results[f"{name}, {row}"] = {
+                    "on": int(on.sum()),
+                    "right": int((on & right).sum()),
+                    "known_right": int((on & right & outcomes.known).sum()),
+                    "known_wrong": int((on & (outcomes.errors > 25.0) & outcomes.known).sum()),
+                    "off": int((gaps > FAR_M).sum()),
+                    "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
+                }
     return results
 
 

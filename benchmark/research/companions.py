@@ -98,7 +98,7 @@ def at_best_rates(rows: Rows) -> tuple[Rows, dict[str, float]]:
     The better one has the higher recall of the weights that are judged, in the validation town,
     with the first seed that was trained with both.
     """
-    best, rates = {name: row for name, row in rows.items() if name not in RATED}, {}
+    best, rates = {name: row for name, row in rows.items() if name not in RATED}, dict[str, float]()
     for name, slow in zip(TUPLES, RATED, strict=True):
         both = [rows.get(name, {}), rows.get(slow, {})]
         seed = next((seed for seed in both[0] if seed in both[1]), None)

@@ -3,8 +3,8 @@
 
 Keypoints agree with wrong places, too, the more of them the more repetitive the map and the worse
 the descriptors. So an image's inliers n count in relation to a reference m: the most inliers it has
-with any other place that was verified, or, where none was, those that the map's images have with
-other places (mapping/repetition.py):
+with any other place that was verified, and at least those that the map's images have with other
+places (mapping/repetition.py), as images off the map have:
 
     log p(n | this place) / p(n | elsewhere) = log(f + (1 − f) ((n + s) / (m + s))^a)
 
@@ -97,23 +97,20 @@ MAP_ERRORS = PoseErrors(scale=2**0.5, metres=0.01, degrees=0.04, few_m=0.0)
 class InlierModel:
     """What the inliers of a kind of matches say.
 
-    lead: against the best other place; alone: against the map's repetition, where no other place
-    was verified. repetition: of a map that does not know its own.
+    ratio: against the most inliers elsewhere. repetition: of a map that does not know its own.
     """
 
-    lead: InlierRatio
-    alone: InlierRatio
+    ratio: InlierRatio
     repetition: float
 
     def log_ratio(self, inliers: Floats, others: Floats, repetition: float | None) -> Floats:
-        """Log likelihood ratios [n] of candidates with these inliers [n].
+        """Log likelihood ratios [n] of candidates with these inliers [n] against elsewhere, on the
+        map and off it.
 
-        others: most inliers at any other place [n], nan where no other was verified; repetition: of
-        the map, None where it is unknown.
+        others: most inliers at any other place that was verified [n]; repetition: of the map, None
+        where it is unknown.
         """
-        alone = np.isnan(others)
-        against_map = self.alone(inliers, np.full(len(inliers), self.by_chance(repetition)))
-        return np.where(alone, against_map, self.lead(inliers, np.nan_to_num(others)))
+        return self.ratio(inliers, np.maximum(others, self.by_chance(repetition)))
 
     def log_weight(self, inliers: int, repetition: float | None) -> float:
         """Log-weight ≥ 0 of an image among other candidates, by its inliers; `repetition` as of
@@ -201,24 +198,20 @@ def _mixture(lead: Floats, failures: float) -> Floats:
 # most repetitive of these maps.
 MODELS = {
     "sift": InlierModel(
-        lead=InlierRatio(slope=5.2, failures=0.05, high=5.4),
-        alone=InlierRatio(slope=4.8, failures=0.31, high=5.4),
+        ratio=InlierRatio(slope=6.5, failures=0.05, high=7.0),
         repetition=12.0,
     ),
     "orb": InlierModel(
-        lead=InlierRatio(slope=4.8, failures=0.05, high=5.4),
-        alone=InlierRatio(slope=4.8, failures=0.78, high=5.4),
+        ratio=InlierRatio(slope=4.8, failures=0.05, high=5.4),
         repetition=12.0,
     ),
     "xfeat": InlierModel(
-        lead=InlierRatio(slope=7.2, failures=0.05, high=5.4),
-        alone=InlierRatio(slope=4.0, failures=0.07, high=5.4),
+        ratio=InlierRatio(slope=7.2, failures=0.05, high=5.4),
         repetition=51.0,
     ),
     # Webcams only.
     "aliked": InlierModel(
-        lead=InlierRatio(slope=8.8, failures=0.05, high=4.8),
-        alone=InlierRatio(slope=5.3, failures=0.05, high=4.8),
+        ratio=InlierRatio(slope=8.8, failures=0.05, high=4.8),
         repetition=48.0,
     ),
 }

@@ -25,6 +25,7 @@ from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.image import resized_bicubic
 from disam_ros.localization.calibration import Calibration, load_calibration
 from disam_ros.localization.candidates import (
+    HIGHEST,
     CandidateSearch,
     Reranker,
     Shortlist,
@@ -257,9 +258,15 @@ class Localizer:
         """Re-ranking: candidates by decreasing fine similarity."""
         return self._reranker.rank(query, shortlist)
 
-    def belief(self, query: Query, candidates: Candidates, calibration: Calibration) -> Belief:
+    def belief(
+        self,
+        query: Query,
+        candidates: Candidates,
+        calibration: Calibration,
+        keypoints: float = 0.0,
+    ) -> Belief:
         """Belief of a single image: between its best candidate and that one's neighbours; on a map
-        of the paper's retrieval at the candidate."""
+        of the paper's retrieval at the candidate. keypoints: log likelihood ratio of theirs."""
         row = int(candidates.rows[0])
         between = self._between(query, row)
         mapped = Transform(self.map.poses[row, :3], self.map.poses[row, 3:])
@@ -269,7 +276,7 @@ class Localizer:
         return Belief(
             row=row,
             map_from_base=base.pose,
-            probability=float(expit(self.log_odds(candidates, calibration))),
+            probability=self.probability(candidates, calibration, keypoints),
             on_map=math.nan,
             covariance=between.spread,
             bend=base.covariance,
@@ -335,11 +342,15 @@ class Localizer:
             lens_from_view=None if warp is None else warp.lens_from_view,
         )
 
-    def log_odds(self, candidates: Candidates, calibration: Calibration | None = None) -> float:
-        """Log odds that the first of an image's candidates shows the right place (candidates.py).
+    def probability(
+        self, candidates: Candidates, calibration: Calibration, keypoints: float = 0.0
+    ) -> float:
+        """Probability that the first of an image's candidates shows the right place."""
+        return float(expit(min(HIGHEST, self.log_odds(candidates, calibration) + keypoints)))
 
-        Keypoints do not count: off the map as many of them may agree. calibration: None: the
-        model's.
+    def log_odds(self, candidates: Candidates, calibration: Calibration | None = None) -> float:
+        """Log odds that the first of an image's candidates shows the right place (candidates.py),
+        without keypoints. calibration: None: the model's.
         """
         scores = candidates.fine.astype(np.float64) + candidates.prior
         lead = place_lead(scores, candidates.positions, self.reach)

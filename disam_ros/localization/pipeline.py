@@ -30,7 +30,7 @@ from disam_ros.localization.verification import (
     MAX_CANDIDATES,
     Verification,
     Verifier,
-    lead,
+    place_ratio,
     with_inliers,
     worth_verifying,
 )
@@ -197,7 +197,8 @@ class Pipeline:
         if self._verifier is not None and step.worth_verifying(self.config.verify):
             verified = self._verifier.verify(image.query.frame, step.likeliest(MAX_CANDIDATES))
         if self._verifier is not None and verified:
-            step.verify(verified, self._verifier.log_ratios(verified))
+            ratios = self._verifier.log_ratios(verified, image.domain.name)
+            step.verify(verified, ratios)
             watch.lap("verify")
         answer = step.answer(self.config, verified)
         turned = self._upside_down.is_turned(self.localizer, image.query, answer, self.config)
@@ -225,23 +226,27 @@ class SingleImage:
     ) -> None:
         self._localizer, self._query, self._calibration = localizer, query, calibration
         self.candidates = candidates
+        self._ratio = 0.0  # log likelihood ratio of the first candidate's place, by keypoints
 
     def worth_verifying(self, config: VerifyConfig) -> bool:
         """Whether keypoints can change the answer."""
-        return worth_verifying(lead(self.candidates), 1.0, config)
+        probability = self._localizer.probability(self.candidates, self._calibration)
+        return worth_verifying(probability, 1.0, config)
 
     def likeliest(self, count: int) -> NDArray[np.int64]:
         """Map rows to verify, int64 [≤ count], best first."""
         return self.candidates.rows[:count]
 
     def verify(self, verified: Sequence[Verification], ratios: NDArray[np.float64]) -> None:
-        """Re-ranks the candidates by the keypoints of verified map images."""
+        """Re-ranks the candidates by the keypoints of verified map images, whose log likelihood
+        ratios [n] are evidence of the place."""
         self.candidates = with_inliers(self.candidates, verified)
+        self._ratio = place_ratio(self.candidates, verified, ratios)
 
     def answer(self, config: LocalizerConfig, verified: Sequence[Verification] = ()) -> Answer:
         """Returns the answer: the pose between the best candidate and its neighbours."""
         localizer, query, candidates = self._localizer, self._query, self.candidates
-        belief = localizer.belief(query, candidates, self._calibration)
+        belief = localizer.belief(query, candidates, self._calibration, self._ratio)
         mount = localizer.base_from_camera(query.frame)
         estimate = localizer.refine(query, belief, belief.row, mount, self._calibration, verified)
         answer = localizer.answer(query, candidates, belief, belief.row, estimate.pose, config)

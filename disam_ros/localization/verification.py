@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from disam_ros.config import VerifyConfig
 from disam_ros.errors import ConfigError
@@ -42,6 +41,8 @@ SURE = 0.99  # probability of a place from which verification cannot change the 
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 MANY = 12  # inliers of known depth that decide between stretches of one place, and
 STRONG = GAIN * np.log(3.0)  # their log-weight: twice the inliers that other places have
+# Radius of the map about its images [m], at least, and in spacings of the map.
+ON_MAP, ON_MAP_STEPS = 2.0, 0.75
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
 
@@ -123,18 +124,32 @@ class Verifier:
             results.append(self._compare(query, int(row)))
         return results
 
-    def log_ratios(self, verified: Sequence[Verification]) -> NDArray[np.float64]:
-        """Log likelihood ratios [n] of the inliers at each candidate against elsewhere.
+    def log_ratios(self, verified: Sequence[Verification], domain: str) -> NDArray[np.float64]:
+        """Log likelihood ratios [n] of the inliers at each candidate against elsewhere, on the map
+        and off it. domain: of the image.
 
-        Expects all candidates of one image: the lead over the best of the other places counts.
+        Expects all candidates of one image: the lead over the best of the other places counts. Few
+        keypoints of another domain match, as by night, so that those are not against a place. A
+        pose that is not on the map, though its images are in view, is no evidence of a place there.
         """
         inliers = np.array([item.inliers for item in verified], float)
         places = self._map.poses[[item.row for item in verified], :3]
         gaps = np.linalg.norm(places[:, None] - places[None], axis=2)
         elsewhere = gaps > PLACE_RADIUS
         others = np.where(elsewhere, inliers, 0.0).max(1, initial=0.0)
-        others[~elsewhere.any(1)] = np.nan
-        return self.model.log_ratio(inliers, others, self._repetition)
+        ratios = self.model.log_ratio(inliers, others, self._repetition)
+        alike = [self._map.records[item.row].domain == domain for item in verified]
+        on_map = [self._is_on_map(item) for item in verified]
+        return ratios.clip(np.where(alike, -np.inf, 0.0), np.where(on_map, np.inf, 0.0))
+
+    def _is_on_map(self, item: Verification) -> bool:
+        """Whether a pose is within a place's radius of a map image; without a pose, as far as one
+        can tell."""
+        if item.map_from_camera is None:
+            return True
+        position = item.map_from_camera.pose.translation
+        radius = max(ON_MAP, ON_MAP_STEPS * self._map.spacing())
+        return bool(np.linalg.norm(self._map.poses[:, :3] - position, axis=1).min() <= radius)
 
     def _compare(self, query: Keypoints, row: int) -> Verification:
         match = compare(self._matcher, query, self._map.keypoints(row))
@@ -188,12 +203,17 @@ def fuse_verified(
     return pose, 0
 
 
-def lead(candidates: Candidates) -> float:
-    """Probability of the best candidate's place against the best other place among them, by their
-    scores; 1 where there is no other."""
-    scores, positions = candidates.scores, candidates.positions
-    elsewhere = np.linalg.norm(positions - positions[0], axis=1) > PLACE_RADIUS
-    return float(expit((scores[0] - scores[elsewhere].max(initial=-np.inf)) / TEMPERATURE))
+def place_ratio(
+    candidates: Candidates, verified: Sequence[Verification], ratios: NDArray[np.float64]
+) -> float:
+    """Log likelihood ratio of the first candidate's place: the largest of its verified images', 0
+    without one.
+
+    ratios: of the verified map images [n].
+    """
+    places = candidates.place_map.poses[[item.row for item in verified], :3]
+    near = np.linalg.norm(places - candidates.positions[0], axis=1) <= PLACE_RADIUS
+    return float(ratios[near].max()) if near.any() else 0.0
 
 
 def worth_verifying(probability: float, information: float, config: VerifyConfig) -> bool:

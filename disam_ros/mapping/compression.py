@@ -101,5 +101,5 @@ def channel_means(rows: Rows | StoredRows, shape: tuple[int, int, int]) -> NDArr
     sums = np.zeros(rows.shape[1])
     for chunk in chunks(*rows.shape):
         sums += np.asarray(rows[chunk]).sum(0, dtype=np.float64)
-    means = sums.reshape(shape[0], -1).mean(1) / len(rows)
+    means: NDArray[np.float64] = sums.reshape(shape[0], -1).mean(1) / len(rows)
     return means.astype(np.float32)

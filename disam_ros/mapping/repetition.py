@@ -2,7 +2,8 @@
 """How repetitive a map is: inliers between images of different places.
 
 Where houses or lamp posts repeat, many keypoints agree with a wrong place. A sample of map images
-is compared with the most similar images of other places, as a query would be.
+is compared with the most similar images of other places, as a query would be. Those are of the
+farther half of the map: along a street, the same houses are in view for more than a hundred metres.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from disam_ros.features.two_view import compare
 from disam_ros.mapping.keypoints import keypoints_of
 from disam_ros.mapping.rows import RowFile
 
-APART = 30.0  # metres beyond which images have little in view in common
+APART = 30.0  # metres, at least, between images of different places
 SAMPLES = 50  # map images that are compared
 COMPARED = 20_000  # images that the most similar ones are chosen from, at most
 SIMILAR = 3  # images of other places that each is compared with
@@ -41,7 +42,7 @@ def repetition(
     unit = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True).clip(1e-12)
     for index in evenly(len(rows), SAMPLES):
         gaps = np.linalg.norm(poses[:, :3] - poses[index, :3], axis=1)
-        others = np.flatnonzero(gaps > APART)
+        others = np.flatnonzero(gaps > max(APART, float(np.median(gaps))))
         if not len(others):
             continue
         others = others[np.argsort(-(unit[others] @ unit[index]))[:SIMILAR]]

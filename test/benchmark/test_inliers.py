@@ -55,5 +55,5 @@ def test_the_table_and_the_models_are_printed(scene, monkeypatch, capsys, tmp_pa
     inliers.main(tmp_path, ["sift"])
     printed = capsys.readouterr().out
     assert "| sift: scene, day | 300 | 100 |" in printed
-    for what in ("sift lead InlierRatio", "sift alone InlierRatio", "sift PoseErrors"):
+    for what in ("sift InlierRatio", "sift PoseErrors"):
         assert what in printed

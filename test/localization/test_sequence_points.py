@@ -34,7 +34,7 @@ from disam_ros.localization.verification import (
     STRONG,
     Verification,
     fuse_verified,
-    lead,
+    place_ratio,
     with_inliers,
 )
 from disam_ros.mapping.builder import build_map
@@ -127,24 +127,36 @@ def test_a_single_image_is_placed_between_the_images_of_the_map(opened):
     assert {"verify", "fine"} <= set(seen.timings_ms) and "verify" not in alone.timings_ms
 
 
-def test_a_single_image_whose_place_leads_clearly_is_not_verified(opened, monkeypatch):
+def test_a_single_image_is_verified_unless_its_own_probability_is_sure(opened, monkeypatch):
     image = render(ROUTE[3])[0]
-    candidates = single(opened, image, False).candidates
-    best, elsewhere = candidates.rows[0], np.abs(candidates.positions[:, 0]) > 3.0
-    other = candidates.rows[elsewhere][0]
-
-    def of(*scored):
-        rows, fine = map(np.array, zip(*scored, strict=True))
-        none = np.zeros(len(rows))
-        return replace(candidates, rows=rows, fine=fine, prior=none, keypoints=none)
-
-    for gap, sure in ((0.0, 0.5), (TEMPERATURE * np.log(99.0), 0.99), (1.0, 1.0)):
-        assert lead(of((best, 0.8), (other, 0.8 - gap))) == pytest.approx(sure)
-    assert lead(of((best, 0.8))) == lead(of((best, 0.8), (best, 0.9))) == 1.0  # one place
     opened.config.verify.when = "unsure"
-    for sure, stages in ((0.0, set()), (1.1, {"verify"})):
+    probability = single(opened, image, False).probability
+    for sure, stages in ((probability - 1e-6, set()), (probability + 1e-6, {"verify"})):
         monkeypatch.setattr(verification, "SURE", sure)
         assert {"verify"} & set(single(opened, image, True).timings_ms) == stages
+
+
+def test_keypoints_that_agree_make_a_single_place_likelier_and_others_leave_it(opened):
+    image = render(ROUTE[3])[0]
+    opened.calibration = replace(DEFAULT, lead_intercept=-10.0 - DEFAULT.lead_slope)  # unknown
+    seen, alone = (single(opened, image, verify) for verify in (True, False))
+    assert seen.probability > alone.probability
+    strange = render(QUERY, seed=7)[0]  # another street
+    assert single(opened, strange, True).probability == pytest.approx(
+        single(opened, strange, False).probability
+    )
+
+
+def test_only_the_map_images_of_a_place_are_evidence_of_it(opened):
+    candidates = single(opened, render(QUERY)[0], False).candidates
+    near, far = 0, int(np.argmax(np.abs(candidates.positions[:, 0] - candidates.positions[0, 0])))
+    verified = [Verification(int(candidates.rows[k]), 100, 50) for k in (near, far)]
+    apart = np.linalg.norm(candidates.positions[far] - candidates.positions[near])
+    for radius, expected in ((0.5 * apart, 2.0), (2.0 * apart, 5.0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verification, "PLACE_RADIUS", radius)
+            assert place_ratio(candidates, verified, np.array([2.0, 5.0])) == expected
+    assert place_ratio(candidates, [], np.zeros(0)) == 0.0
 
 
 def test_inliers_order_candidates_that_look_alike_and_those_that_were_compared(opened):
@@ -171,7 +183,7 @@ def test_answers_do_not_depend_on_the_machines_speed(opened, monkeypatch):
             patch.setattr(time, "perf_counter", lambda: next(ticks))
             slow = process(Pipeline(opened), Frame(image, "front", SECOND))
         assert slow.inliers == fast.inliers > 40
-        assert distance(slow.map_from_base, fast.map_from_base) == (0.0, 0.0)
+        assert slow.map_from_base == fast.map_from_base
         assert slow.timings_ms["verify"] > 1e6
 
 

@@ -302,7 +302,8 @@ def test_more_map_images_are_compared_only_while_none_agrees(world):
 
 
 def verified(verifier, *pairs):
-    return verifier.log_ratios([Verification(row, 100, inliers) for row, inliers in pairs])
+    items = [Verification(row, 100, inliers) for row, inliers in pairs]
+    return verifier.log_ratios(items, "night")
 
 
 def test_evidence_grows_with_the_lead_over_other_places(world, monkeypatch):
@@ -310,17 +311,35 @@ def test_evidence_grows_with_the_lead_over_other_places(world, monkeypatch):
     verifier = Verifier(world[2]["measured"])
     ratios = [verified(verifier, (0, n), (4, 20))[0] for n in range(0, 200, 5)]
     assert (np.diff(ratios) >= 0).all()
-    assert ratios[0] < -1 and ratios[-1] > 3
+    assert ratios[0] == 0.0 and ratios[-1] > 3  # few inliers are not against a place
     assert np.allclose(verified(verifier, (0, 20), (4, 20)), 0.0)
     assert np.allclose(verified(verifier, (0, 0), (4, 0)), 0.0)
     assert verified(verifier).shape == (0,)
 
 
-def test_a_place_that_was_compared_with_no_other_is_judged_by_the_maps_repetition(world):
+def test_few_inliers_are_against_a_place_only_in_the_images_own_domain(world):
+    verifier, item = Verifier(world[2]["measured"]), [Verification(0, 100, 2)]
+    (mapped,) = {record.domain for record in world[2]["measured"].records}
+    assert verifier.log_ratios(item, mapped)[0] < -1 and not verifier.log_ratios(item, "night")
+
+
+def test_a_pose_beside_the_map_is_no_evidence_of_a_place_on_it(world):
+    verifier, (x, y, z) = Verifier(world[2]["measured"]), world[2]["measured"].poses[0, :3]
+    for aside, speaks in ((0.0, True), (1.5, True), (6.0, False)):
+        there = PoseWithCovariance(Transform([x, y + aside, z], [0, 0, 0, 1]), np.eye(6))
+        item = [Verification(0, 100, 80, there, 80)]
+        assert (verifier.log_ratios(item, "night")[0] > 3) == speaks
+
+
+def test_inliers_count_in_relation_to_the_maps_repetition_where_no_other_place_has_more(
+    world, monkeypatch
+):
     verifier = Verifier(world[2]["measured"])  # the route is one place
     assert world[2]["measured"].header.keypoints.repetition is None
-    expected = verifier.model.alone(np.array([100.0, 9.0]), np.full(2, verifier.model.repetition))
-    assert np.allclose(verified(verifier, (0, 100), (1, 9)), expected)
+    expected = verifier.model.ratio(np.full(1, 100.0), np.full(1, verifier.model.repetition))
+    assert np.allclose(verified(verifier, (0, 100), (1, 9)), [expected[0], 0.0])
+    monkeypatch.setattr(verification, "PLACE_RADIUS", 1.0)  # the route's images are other places
+    assert np.allclose(verified(verifier, (0, 100), (4, 9)), [expected[0], 0.0])
 
 
 def test_the_repetition_of_a_map_is_measured_between_its_places(tmp_path, world):

@@ -225,15 +225,12 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
         doubt: float = 0.0,
     ) -> None:
-        """Measurement update by an image's keypoints, arguments as of `update`.
-
-        Few match by night, so that none is against a place. Off the map as many may match at the
-        place that the belief follows, as house fronts and cars are alike: keypoints tell places of
-        the map apart.
-        """
+        """Measurement update by an image's keypoints, arguments as of `update`: they speak for a
+        place, against the others and against off the map, and never against one, whose other images
+        were not compared."""
         factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0)
         factors[rows] **= new * self._model.evidence
-        self._multiply(factors, self._followed(factors), doubt)
+        self._multiply(factors, 1.0, doubt)
 
     def _followed(self, factors: NDArray[np.float64]) -> float:
         """Mean factor of the belief on the map."""
