@@ -17,7 +17,7 @@ TOWN = 1e5  # metres: larger than a town
 CONVERTED = Path("runs/backbone")  # weights of AlexNet and VGG16 (docs/training.md)
 BY_DAY = ["summer_day", "autumn_rain"]
 NETWORK = {"head": "netvlad", "clusters": 16, "size": 256, "image_size": [96, 128]}
-BASE = {
+BASE: dict[str, Any] = {
     "method": "global",
     "threads": 1,
     "channels_last": True,
