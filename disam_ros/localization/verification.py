@@ -40,9 +40,9 @@ FIRST_CANDIDATES, MAX_CANDIDATES = 3, 6
 SURE = 0.99  # probability of a place from which verification cannot change the answer
 CONFLICT = 22.5  # chi-squared quantile 0.999 of six degrees of freedom
 MANY = 12  # inliers of known depth that decide between stretches of one place, and
-STRONG = GAIN * np.log(3.0)  # their log-weight: twice the inliers that other places have
+STRONG = GAIN * np.log(4.0)  # their log-weight: three times the inliers that other places have
 # Radius of the map about its images [m], at least, and in spacings of the map.
-ON_MAP, ON_MAP_STEPS = 2.0, 0.75
+ON_MAP, ON_MAP_STEPS = 2.0, 1.0
 MIN_INFORMATION = 0.1  # share of new evidence in an image, below which keypoints add nothing
 
 
@@ -55,6 +55,7 @@ class Verification:
     inliers: int  # keypoints that agree with the pose
     map_from_camera: PoseWithCovariance | None = None  # metric; None without depths or inliers
     metric: int = 0  # inliers of known depth
+    scaled: bool = False  # whether the map image knows depths, so that its place has a metric pose
     weight: float = 0.0  # log-weight of the inliers among the candidates
 
     def map_from_base(self, base_from_camera: Transform) -> PoseWithCovariance | None:
@@ -130,7 +131,8 @@ class Verifier:
 
         Expects all candidates of one image: the lead over the best of the other places counts. Few
         keypoints of another domain match, as by night, so that those are not against a place. A
-        pose that is not on the map, though its images are in view, is no evidence of a place there.
+        pose that is not on the map, though its images are in view, is no evidence of a place there,
+        nor are far points that agree without a pose.
         """
         inliers = np.array([item.inliers for item in verified], float)
         places = self._map.poses[[item.row for item in verified], :3]
@@ -143,16 +145,16 @@ class Verifier:
         return ratios.clip(np.where(alike, -np.inf, 0.0), np.where(on_map, np.inf, 0.0))
 
     def _is_on_map(self, item: Verification) -> bool:
-        """Whether a pose is within a place's radius of a map image; without a pose, as far as one
-        can tell."""
+        """Whether a metric pose is near a map image; True where none can be had."""
         if item.map_from_camera is None:
-            return True
+            return not item.scaled
         position = item.map_from_camera.pose.translation
         radius = max(ON_MAP, ON_MAP_STEPS * self._map.spacing())
         return bool(np.linalg.norm(self._map.poses[:, :3] - position, axis=1).min() <= radius)
 
     def _compare(self, query: Keypoints, row: int) -> Verification:
-        match = compare(self._matcher, query, self._map.keypoints(row))
+        mapped = self._map.keypoints(row)
+        match = compare(self._matcher, query, mapped)
         pose = match.there_from_here
         if pose is not None:
             distance = float(np.linalg.norm(pose.pose.translation))
@@ -165,6 +167,7 @@ class Verifier:
             inliers=match.inliers,
             map_from_camera=pose,
             metric=match.metric,
+            scaled=query.camera is not None and bool(np.isfinite(mapped.depths).any()),
             weight=self.model.log_weight(match.inliers, self._repetition),
         )
 

@@ -329,6 +329,9 @@ def test_a_pose_beside_the_map_is_no_evidence_of_a_place_on_it(world):
         there = PoseWithCovariance(Transform([x, y + aside, z], [0, 0, 0, 1]), np.eye(6))
         item = [Verification(0, 100, 80, there, 80)]
         assert (verifier.log_ratios(item, "night")[0] > 3) == speaks
+    for scaled, speaks in ((False, True), (True, False)):  # far points alone give no pose
+        item = [Verification(0, 100, 80, scaled=scaled)]
+        assert (verifier.log_ratios(item, "night")[0] > 3) == speaks
 
 
 def test_inliers_count_in_relation_to_the_maps_repetition_where_no_other_place_has_more(
