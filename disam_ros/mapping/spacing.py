@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+
+from disam_ros.geometry import offsets
 
 BREAK, BREAK_M = 3.0, 10.0  # a step so many times an image's other one, and so many metres long,
 # leads to another drive
@@ -54,8 +55,7 @@ def next_rows(poses: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _displacements(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
     """Displacements [n, 6] from poses [n, 7] to others, at most MAX_STEP long."""
-    turns = Rotation.from_quat(after[:, 3:]) * Rotation.from_quat(before[:, 3:]).inv()
-    steps = np.hstack([after[:, :3] - before[:, :3], turns.as_rotvec()])
+    steps = offsets(after, before)
     lengths = np.linalg.norm(steps[:, :3], axis=1, keepdims=True)
     shortened: NDArray[np.float64] = steps * np.minimum(1.0, MAX_STEP / np.maximum(lengths, 1e-12))
     return shortened

@@ -227,6 +227,21 @@ def test_many_keypoints_decide_where_at_the_place_the_vehicle_is():
         assert fuse_verified(place, identity, [other]) == (place, 0)
 
 
+def test_only_strong_inliers_move_the_vehicle_to_another_stretch_of_its_place(opened, monkeypatch):
+    image = render(QUERY)[0]
+    before = process(Pipeline(opened, verify=False), Frame(image, "front", SECOND)).map_from_base
+    gaps = [np.linalg.norm(other.translation - before.translation) for other in ROUTE]
+    aside = int(np.argsort(gaps)[2])  # of the same place, and no end of the vehicle's stretch
+
+    def gap(weight):
+        item = Verification(aside, 100, 0, weight=weight)
+        monkeypatch.setattr(verification.Verifier, "verify", lambda *_: [item])
+        answer = process(Pipeline(opened), Frame(image, "front", SECOND))
+        return np.linalg.norm(answer.map_from_base.translation - ROUTE[aside].translation)
+
+    assert gap(0.0) == gap(STRONG - 0.01) > gap(5 * STRONG)
+
+
 def test_what_is_fused_of_two_estimates_is_as_sure_as_both_say():
     rng = np.random.default_rng(0)
     true = Transform.from_xyz_rpy([5.0, -3.0, 1.0, 0.1, -0.2, 2.5])
