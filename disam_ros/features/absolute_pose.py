@@ -109,7 +109,7 @@ class _Points:
         ahead = ~np.isnan(squares)
         weights = np.where(ahead, 1.0 / (1.0 + squares / CAUCHY_SCALE**2), 0.0)
         weighed = np.repeat(weights, 2)[:, None] * np.nan_to_num(rows)
-        spread = float(weights @ np.nan_to_num(squares)) / (2.0 * weights.sum())
+        spread = float(weights @ np.nan_to_num(squares)) / max(2.0 * weights.sum(), 1e-12)
         right = weighed.T @ np.nan_to_num(residuals).ravel()
         return weighed.T @ np.nan_to_num(rows), right, spread
 
