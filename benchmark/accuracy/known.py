@@ -126,25 +126,26 @@ def measure() -> dict[str, Any]:
         }
 
 
-def streets(root: Path) -> dict[str, Figures]:
+def streets(root: Path) -> dict[str, dict[str, Figures]]:
     """sf_years, single images, by half of the city, with keypoints and without."""
     mapped, queries = (streets_source(split) for split in ("map", "query"))
     images, items = list(mapped.images), list(queries.images)
     places, truth = _positions(images), _positions(items)
-    results: dict[str, Figures] = {}
+    results: dict[str, dict[str, Figures]] = {}
     for axis, names in enumerate((("west", "east"), ("south", "north"))):
         beyond = places[:, axis] > np.median(places[:, axis])
         for side, name in enumerate(names):
             rows = np.flatnonzero(beyond == bool(side))
             chosen = part(mapped, [images[row] for row in rows])
             gaps = _gaps(truth, places[rows])
-            for row, settings in WAYS.items():
-                directory = root / f"{name} {row}"
+            results[name] = {}
+            for way, settings in WAYS.items():
+                directory = root / f"{name} {way}"
                 settings = replace(settings, domain=DAY)
                 build_map(chosen, load_model(MODEL), directory, settings, show_progress=False)
                 outcomes = localized(opened(directory, True, DAY), items)
                 on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
-                results[f"{name}, {row}"] = {
+                results[name][way] = {
                     "on": int(on.sum()),
                     "right": int((on & right).sum()),
                     "known_right": int((on & right & outcomes.known).sum()),
