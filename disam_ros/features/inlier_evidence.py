@@ -192,12 +192,10 @@ def _mixture(lead: Floats, failures: float) -> Floats:
 
 # Learned by the protocol of python -m benchmark.accuracy.inliers, before that command was written;
 # the command itself has not been run whole. 1024 keypoints; 25 webcams by day, dusk and night, the
-# rendered town of seed 50 by night, in snow and rain. 225 images, 325 right and 775 wrong
-# candidates. Checked on KITTI odometry 00, which nothing was learned from: cross-entropy of SIFT
-# and XFeat 0.04 bit with another place verified, 0.32 and 0.23 bit without. `repetition`: of the
-# most repetitive of these maps.
+# rendered town of seed 50 by night, in snow and rain. SIFT's ratio was fitted to images on and off
+# the map instead: half of San Francisco's streets and KITTI odometry 00, which no command repeats.
+# `repetition`: of the most repetitive of these maps.
 MODELS = {
-    # Of images on and off the map: streets of San Francisco over 14 years and KITTI odometry 00.
     "sift": InlierModel(
         ratio=InlierRatio(slope=10.5, failures=0.1, high=7.0),
         repetition=12.0,

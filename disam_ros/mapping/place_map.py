@@ -25,6 +25,7 @@ import logging
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,10 @@ class PlaceMap:
 
     def spacing(self) -> float:
         """Median distance [m] between consecutive map images of a camera."""
+        return self._spacing
+
+    @cached_property
+    def _spacing(self) -> float:
         steps = [0.0]
         for camera in self.cameras():
             track = self.poses[self.rows_of(camera), :3]
