@@ -33,7 +33,6 @@ from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.rows import FineRows, FixedRows
-from disam_ros.mapping.spacing import neighbour_steps, spacings
 from disam_ros.models.arrays import as_numpy, concatenate
 from disam_ros.models.similarity import (
     TEMPERATURE,
@@ -56,6 +55,7 @@ HIGHEST = 7.0  # log odds: an error in a thousand is the rarest that could be ob
 
 WIDEST = 30.0  # distance from which two map images always show different places [m]
 GAPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # distances that are compared, in spacings of the map
+ANYWHERE = 4096  # images of the map, at most, among which those far away are looked for
 FALL = 0.2  # share of the similarity of neighbours that is left at another place
 MARGIN = 1.25  # of that distance
 # Similarity of neighbours less that of any two images, below which all are alike.
@@ -343,25 +343,28 @@ def place_reach(reranker: Reranker, rows: NDArray[np.int64], poses: NDArray[np.f
     rows: of one camera's images in the map [n]; poses: theirs [n, 7]. A map that is too small or
     too alike for that counts as wide.
     """
-    spacing = float(np.median(spacings(neighbour_steps(poses)))) if len(rows) > 1 else 0.0
     positions, extent = poses[:, :3], float(np.ptp(poses[:, :3], axis=0).max(initial=0.0))
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    spacing = float(np.median(steps)) if len(steps) else 0.0
     gaps = spacing * np.array(GAPS)
     gaps = gaps[gaps <= min(WIDEST, extent / 2)]
     if len(gaps) < 2 or spacing <= 0.0:
         logger.info("the map is too small to tell how far apart its places are")
         return WIDEST
-    tree, ahead, columns = cKDTree(positions), _forward(poses), positions.T.copy()
-    far_ranks = evenly(max(1, len(rows) // 4), 4)  # of the farthest quarter
+    tree, ahead = cKDTree(positions), _forward(poses)
+    anywhere = evenly(len(rows), ANYWHERE)
+    far_ranks = evenly(max(1, len(anywhere) // 4), 4)  # of the farthest quarter
     near = list[NDArray[np.float64]]()
     far = list[float]()
     for query in evenly(len(rows), SAMPLE):
-        squares = np.square(columns - columns[:, query, None]).sum(0)
+        squares = np.square(positions[anywhere] - positions[query]).sum(1)
         around = np.array(tree.query_ball_point(positions[query], gaps[-1] + spacing))
         around = around[ahead[around] @ ahead[query] > np.cos(np.pi / 4)]
-        nearest = np.abs(np.sqrt(squares[around])[None] - gaps[:, None])  # [gaps, images]
+        distances = np.linalg.norm(positions[around] - positions[query], axis=1)
+        nearest = np.abs(distances[None] - gaps[:, None])  # [gaps, images]
         chosen = around[nearest.argmin(1)]
         missing = np.where(nearest.min(1) <= spacing / 2, 0.0, np.nan)
-        others = np.argpartition(-squares, far_ranks)[far_ranks]
+        others = anywhere[np.argpartition(-squares, far_ranks)[far_ranks]]
         scores = reranker.between(rows[query], rows[np.concatenate([chosen, others])])
         near.append(scores[: len(gaps)] + missing)
         far.append(float(scores[len(gaps) :].mean()))

@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 
@@ -50,6 +51,7 @@ MIN_LENGTH = 1e-3  # of a stretch that has a direction [m]
 MAX_TURN = 1.0  # of a stretch that has a curvature [rad]
 BETWEEN_TEMPER = 0.25  # exponent of the weights of both ends in where the pose lies between them
 STRETCH = 15  # images whose unevenness is averaged
+BLOCK = 256  # images whose unevenness is computed at once, when one of them is asked for
 BETWEEN = 0.1  # least share of the variance halfway that a pose at an end has
 DEPTH = 15.0  # of what a road's views show, its harmonic mean [m]
 AXES = SIDEWAYS, UPRIGHT = 0, 1  # of an angle
@@ -114,7 +116,7 @@ class Curve:
         )
         self.before = np.full_like(self.next, -1)
         self.before[self.next[self.next >= 0]] = np.flatnonzero(self.next >= 0)
-        self._uneven = self._unevenness()
+        self._uneven: dict[int, NDArray[np.float64]] = {}  # by block
 
     def points(self, starts: ArrayLike, ends: ArrayLike, shares: ArrayLike) -> Points:
         """On stretches between two neighbours each, all [M].
@@ -162,7 +164,8 @@ class Curve:
         spread = (weights[:, None] * around).T @ around
         step, bend, share = points.slopes[0], points.bends[0], float(shares[0])
         halfway = max(BETWEEN, 4.0 * share * (1.0 - share))
-        uneven = halfway * self._uneven[rows[[starts[0], ends[0]]]].mean(0)
+        nearest = rows[[starts[0], ends[0]]].tolist()
+        uneven = halfway * np.mean([self._unevenness(row) for row in nearest], axis=0)
         row = int(rows[max(starts[0], ends[0], key=logs.__getitem__)])
         if min(self.next[row], self.before[row]) < 0:
             spread += np.outer(step, step) / 12  # beyond the end of a drive by up to half a step
@@ -178,26 +181,32 @@ class Curve:
             spacing=float(np.linalg.norm(step[:3])),
         )
 
-    def _unevenness(self) -> NDArray[np.float64]:
-        """Variances [N, 6] of poses halfway between map images by what the road does there in
+    def _unevenness(self, row: int) -> NDArray[np.float64]:
+        """Variances [6] of a pose halfway to the next map image by what the road does there in
         height, roll and pitch: a quarter of those by which images leave the middle of both
         neighbours, averaged over STRETCH."""
-        inner = np.flatnonzero((self.next >= 0) & (self.before >= 0))
-        if not len(inner):
-            return np.zeros((len(self.next), 6))
-        first, whole = self._poses[self.before[inner]], self._poses[self.next[inner]]
-        gone, left = (
-            _lengths(offsets(self._poses[inner], poses))[:, None] for poses in (first, whole)
-        )
-        chord = offsets(whole, first)
-        away = offsets(self._poses[inner], first) - gone / (gone + left).clip(1e-9) * chord
-        squares, counts = np.zeros((2, len(self.next), 6))
+        block = row // BLOCK
+        if block not in self._uneven:
+            self._uneven[block] = self._unevenness_of(block)
+        uneven: NDArray[np.float64] = self._uneven[block][row % BLOCK]
+        return uneven
+
+    def _unevenness_of(self, block: int) -> NDArray[np.float64]:
+        """`_unevenness` of the images of a block [BLOCK, 6]."""
+        first_row, around = block * BLOCK, STRETCH // 2
+        window = np.arange(first_row - around, first_row + BLOCK + around)
+        rows = window[(window >= 0) & (window < len(self.next))]
+        inner = rows[(self.next[rows] >= 0) & (self.before[rows] >= 0)]
+        middle = self._poses[inner]
+        first, last = self._poses[self.before[inner]], self._poses[self.next[inner]]
+        gone, left = (_lengths(offsets(middle, end))[:, None] for end in (first, last))
+        away = offsets(middle, first) - gone / (gone + left).clip(1e-9) * offsets(last, first)
+        squares, counts = np.zeros((2, len(window), 6))
         tilts = np.square(away[:, 3:5]).mean(1, keepdims=True)
-        squares[inner, 2:3], squares[inner, 3:5], counts[inner] = away[:, 2:3] ** 2, tilts, 1.0
-        window = np.ones(min(STRETCH, len(squares)))
+        at = inner - window[0]
+        squares[at, 2:3], squares[at, 3:5], counts[at] = away[:, 2:3] ** 2, tilts, 1.0
         sums, numbers = (
-            np.stack([np.convolve(column, window, "same") for column in table.T], 1)
-            for table in (squares, counts)
+            sliding_window_view(table, STRETCH, axis=0).sum(-1) for table in (squares, counts)
         )
         uneven: NDArray[np.float64] = sums / numbers.clip(1.0) / 4.0
         return uneven

@@ -150,7 +150,9 @@ class Verifier:
             return not item.scaled
         position = item.map_from_camera.pose.translation
         radius = max(ON_MAP, ON_MAP_STEPS * self._map.spacing())
-        return bool(np.linalg.norm(self._map.poses[:, :3] - position, axis=1).min() <= radius)
+        positions = self._map.poses[:, :3]
+        around = positions[np.abs(positions[:, 0] - position[0]) <= radius]  # few of a large map
+        return bool((np.linalg.norm(around - position, axis=1) <= radius).any())
 
     def _compare(self, query: Keypoints, row: int) -> Verification:
         mapped = self._map.keypoints(row)

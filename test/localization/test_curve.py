@@ -167,6 +167,15 @@ def test_a_pose_on_an_uneven_road_is_as_unsure_as_the_images_are_uneven():
     assert variances[3:5] == pytest.approx(1.5 * 0.01**2 / 4, rel=0.3)
 
 
+def test_what_a_road_does_far_away_does_not_change_how_unsure_a_pose_is():
+    rng, places = np.random.default_rng(6), np.arange(300.0)
+    rough = track(places, 0 * places, 0 * places, 0.02 * rng.normal(size=300))
+    before = track(places - 300.0, 0 * places, 0 * places, 0.5 * rng.normal(size=300))
+    alone, longer = Curve(rough), Curve(np.concatenate([before, rough]))
+    for row in (20, 100, 256, 280):
+        assert np.allclose(halfway(alone, row), halfway(longer, 300 + row), rtol=1e-9)
+
+
 def test_an_image_without_neighbours_is_its_own_pose():
     poses = track([3.0], [1.0], [0.5])
     curve = Curve(poses)

@@ -82,6 +82,13 @@ def test_the_reach_of_a_place_follows_how_fast_views_change(scale):
     assert scale * np.log(5.0) <= reach <= 2.5 * scale * np.log(5.0)
 
 
+def test_the_reach_of_a_place_does_not_depend_on_how_large_the_map_is():
+    small, large = poses(4096, 1.0), poses(10_000, 1.0)
+    assert place_reach(Decaying(large, 3.0), np.arange(10_000), large) == place_reach(
+        Decaying(small, 3.0), np.arange(4096), small
+    )
+
+
 def test_maps_too_small_or_too_alike_have_the_widest_reach():
     small, alike = poses(2, 1.0), poses(200, 1.0)
     assert place_reach(Decaying(small, 3.0), np.arange(2), small) == WIDEST

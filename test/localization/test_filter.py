@@ -300,6 +300,18 @@ def test_an_image_speaks_neither_for_nor_against_places_that_it_cannot_show(road
         assert np.allclose(road._belief[:100] / road._off, known / off)
 
 
+def test_the_cameras_of_a_moment_together_count_against_the_map_as_much_as_one(road):
+    """Beside the mapped lane a camera to the side sees another scene."""
+    estimators = [road, road.continued(line(300), (1.0,))]
+    for estimator, cameras in zip(estimators, (1.0, 4.0), strict=True):
+        observe(estimator, [50])
+        place = np.arange(195, 206)
+        for _ in range(4):
+            ratios = np.full(len(place), 0.5)
+            estimator.update(place, ratios, FLOOR, place, -5.0, cameras=cameras)
+    assert estimators[1]._off < estimators[0]._off
+
+
 def test_keypoints_speak_for_a_place_against_others_and_against_off_the_map(road):
     for step in range(4):
         road.predict(forward(1.0), 0.2)

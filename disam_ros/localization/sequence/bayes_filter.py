@@ -44,10 +44,11 @@ class FilterModel:
     exponent of the image likelihood; < 1 as consecutive images are correlated. jump, leave, back:
     probability per step of being anywhere, of leaving the map, of coming back. off_map: prior
     probability of being off the map. alike: share of the images off the map that resemble the place
-    that the belief follows rather than any. against: log odds that one image counts against the map
-    at most, once a place is followed. persists: log odds up to which an image that resembles the
-    same place as the last ones says nothing for the map. radius: images within it show one place
-    [m], at least PLACE_STEPS local spacings.
+    that the belief follows rather than any. against: log odds that the images of a moment count
+    against the map at most, all cameras together, once a place is followed: beside the mapped lane
+    some of them see little that was mapped. persists: log odds up to which an image that resembles
+    the same place as the last ones says nothing for the map. radius: images within it show one
+    place [m], at least PLACE_STEPS local spacings.
     """
 
     step: float = 0.5
@@ -194,6 +195,7 @@ class SequenceFilter(Transitions):
         doubt: float = 0.0,
         unseen: NDArray[np.bool_] | None = None,
         fresh: float = 1.0,
+        cameras: float = 1.0,
     ) -> None:
         """Measurement update by an image.
 
@@ -202,11 +204,13 @@ class SequenceFilter(Transitions):
         (candidates.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
         probability that it says nothing. unseen: images of which it says nothing [N]; None: none.
         fresh: share of the best place that earlier images have not spoken for, 0…1: what lies off
-        the map and resembles a place goes on resembling it.
+        the map and resembles a place goes on resembling it. cameras: number of them that see a
+        place at this moment.
         """
         first, self.is_uniform = self.is_uniform, False
         factors = self._factors(rows, ratios, floor, unseen)
-        alike, least = (0.0, -np.inf) if first else (self._model.alike, -self._model.against)
+        against = self._model.against / cameras
+        alike, least = (0.0, -np.inf) if first else (self._model.alike, -against)
         off = self._weigh(factors, place, max(log_odds, least), alike)
         again = self._followed(factors) * float(np.exp(min(0.0, self._model.persists - log_odds)))
         off += (1.0 - fresh) * max(0.0, again - off)

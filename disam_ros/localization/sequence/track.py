@@ -214,20 +214,23 @@ class Track:
             self._scales[camera] = ScoreScale.of_codes(codes, localizer.map.steps)
         return self._scales[camera]
 
-    def weight(self) -> float:
-        """Exponent of the evidence of each camera, by how many of those that send images see a
-        place, on average.
-
-        A street that resembles another one does so in all cameras: the n images of a moment count
-        as n**JOINT together, chosen on validation drives: less finds the place later, more is sure
-        of wrong ones.
-        """
+    def seeing(self) -> float:
+        """How many of the cameras that send images see a place, on average; at least one."""
         alive = [
             float(np.mean(camera.rows != NONE))
             for camera in self.cameras.values()
             if abs(self.stamp_ns - camera.stamp_ns) <= ALIVE_NS
         ]
-        return float(max(1.0, sum(alive)) ** (JOINT - 1.0))
+        return max(1.0, sum(alive))
+
+    def weight(self) -> float:
+        """Exponent of the evidence of each camera, by how many see a place.
+
+        A street that resembles another one does so in all cameras: the n images of a moment count
+        as n**JOINT together, chosen on validation drives: less finds the place later, more is sure
+        of wrong ones.
+        """
+        return float(self.seeing() ** (JOINT - 1.0))
 
     def doubt_of(self, camera: VehicleCamera, model: FilterModel) -> float:
         """Probability that a camera saw nothing of the map before its image; takes that into

@@ -191,7 +191,9 @@ class Tracker:
             doubt = track.doubt_of(camera, self._model)
         place, log_odds, fresh = self._evidence(camera, query, rows)
         unseen = camera.unseen
-        track.filter.update(states, ratios, floor, place, log_odds, new, doubt, unseen, fresh)
+        track.filter.update(
+            states, ratios, floor, place, log_odds, new, doubt, unseen, fresh, track.seeing()
+        )
 
     def _evidence(
         self, camera: VehicleCamera, query: Query, rows: NDArray[np.int64]
