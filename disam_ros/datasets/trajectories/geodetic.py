@@ -99,9 +99,7 @@ def local_poses(
         order = order[_plausible(path, stamps, degrees, heights, order)]
     times, degrees, heights = np.asarray(stamps, np.int64)[order], degrees[order], heights[order]
     place = origin or Origin(*map(float, degrees[0]))
-    base = (place.latitude, place.longitude, heights[0])
-    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *base), 1)
-    points[:, :2] = points[:, :2] @ place.enu_from_map
+    points = place.to_map(degrees, heights)
     if headings is not None:
         yaws = np.pi / 2 - np.radians(headings[order]) - place.yaw
     else:
