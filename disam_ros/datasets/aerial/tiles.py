@@ -10,9 +10,9 @@ side = metres_per_pixel · tile_pixels. Up in a tile is the map's +y (north), ri
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,17 @@ class TileSet:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self.info, self._paths = _read(self.directory)
-        self._read_once = lru_cache(CACHED_TILES)(self._read)
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
         """Read a tile, RGB [T, T, 3]. Raises DatasetError where it is absent or damaged."""
-        return self._read_once((column, row))
-
-    def _read(self, key: tuple[int, int]) -> NDArray[np.uint8]:
+        key = column, row
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
         if key not in self._paths:
             raise DatasetError(_missing(self.directory, [key]))
         path, size = self.directory / self._paths[key], self.info.tile_pixels
@@ -94,6 +95,9 @@ class TileSet:
             raise DatasetError(
                 f"{path} is {pixels.shape[1]}x{pixels.shape[0]}; tiles.json says {size}x{size}"
             )
+        self._cache[key] = pixels
+        if len(self._cache) > CACHED_TILES:
+            self._cache.popitem(last=False)
         return pixels
 
     def crop(self, x: float, y: float, metres: float) -> NDArray[np.uint8]:
