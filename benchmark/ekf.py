@@ -31,12 +31,11 @@ from disam_ros.demo.drives import DATA, MODEL
 from disam_ros.files.paths import find_config
 from disam_ros.geometry import Transform, distance
 from disam_ros.nodes import conversions
-from disam_ros.pose_buffer import PoseBuffer, Track, sort_by_stamp
+from disam_ros.pose_buffer import NANOSECONDS, PoseBuffer, Track, sort_by_stamp
 
 BAG = DATA / "night"
 CONFIG = Path(__file__).parents[1] / "config/consumers/robot_localization.yaml"
 STARTING, SETTLED = 6.0, 10.0  # time that nodes take to start, and that a filter takes [s]
-SECOND = 1_000_000_000
 IMAGES = "/camera/front/image_raw/compressed"
 LOCALIZER = {"image_transport": "compressed", "use_sim_time": "true"}
 REMAPPED = {"image/compressed": IMAGES, "camera_info": "/camera/front/camera_info"}
@@ -56,7 +55,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name in ("without", "with"):
         errors = driven(arguments.ekf_node, arguments.map if name == "with" else None, truth)
-        settled = errors[truth.stamps > truth.stamps[0] + SETTLED * SECOND]
+        settled = errors[truth.stamps > truth.stamps[0] + SETTLED * NANOSECONDS]
         last = settled[np.isfinite(settled)][-1]
         figures = np.nanpercentile(errors, [50, 90]).tolist() + [np.nanmax(settled), last]
         print(f"| {name} | " + " | ".join(f"{value:.2f} m" for value in figures) + " |")
@@ -96,7 +95,7 @@ def driven(ekf_node: Path, place_map: Path | None, truth: Track) -> NDArray[np.f
     begin = Transform.identity()
     if place_map is None:
         begin = truth.poses[0] @ track.poses[0].inverse()
-    estimates = PoseBuffer.of(*track, SECOND)
+    estimates = PoseBuffer.of(*track, NANOSECONDS)
     errors = []
     for stamp, pose in zip(truth.stamps.tolist(), truth.poses, strict=True):
         estimate = estimates.at(stamp)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -53,6 +54,13 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 def load() -> float:
     """Processes that ran or waited to run in the last minute, on average."""
     return os.getloadavg()[0]
+
+
+def spent(function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call, and of processor time."""
+    start, cpu = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - start, time.process_time() - cpu
 
 
 def resident(field: str, process: int | str = "self") -> int:

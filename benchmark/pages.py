@@ -125,10 +125,6 @@ class Page:
     def _store(self, figures: Mapping[str, dict[str, Any]]) -> None:
         self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
-    def stored(self, name: str) -> dict[str, Any]:
-        """The stored section: `results` and how they were `measured_under`."""
-        return self._figures()[name]
-
     def _is_of(self, name: str, commit: str) -> bool:
         """Whether the stored figures of a section were measured at that commit, without changes."""
         measured_under = self._figures().get(name, {}).get("measured_under", "")
@@ -251,11 +247,6 @@ def ranked(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: -row[name]["known"])
 
 
-def quantiles(values: Sequence[float]) -> str:
-    """Median / 90 % / worst, whole numbers."""
-    return f"{np.median(values):.0f} / {np.percentile(values, 90):.0f} / {max(values)}"
-
-
 def spread(values: Sequence[float], factor: float = 1.0) -> str:
     """Mean over seeds and, where they differ, the smallest and largest."""
     low, high = factor * min(values), factor * max(values)
@@ -271,7 +262,6 @@ FILTERS = {
     "groups": groups,
     "telling": telling,
     "ranked": ranked,
-    "quantiles": quantiles,
     "spread": spread,
     "median": np.median,
     "thousands": "{:,}".format,

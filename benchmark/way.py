@@ -44,12 +44,12 @@ from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.query import Frame
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.node import create
+from disam_ros.pose_buffer import NANOSECONDS
 
 PACKAGE = str(Path(disam_ros.__file__).parent)
 CONDITION = "night"
 WARM_UP, IMAGES = 12, 9
 TARGETS = {"calls": 800, "files": 30, "changes of file": 300}  # of the node
-SECOND = 10**9  # [ns]
 PATIENCE = 60.0  # that an answer takes at most [s]
 
 
@@ -151,7 +151,7 @@ def _longer(answers: Sequence[DiagnosticArray], number: int) -> bool:
 
 
 def _message(stamp_ns: int, image: NDArray[np.uint8]) -> Image:
-    header = Header(stamp=Time(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND))
+    header = Header(stamp=Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS))
     return conversions.image_to_message(image, header)
 
 

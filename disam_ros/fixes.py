@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.geodesy import Origin
+from disam_ros.geodesy import Origin, turn
 
 FARTHEST = 100e3  # largest distance of a fix from the map's origin [m]
 LEAST_EXTENT = 10.0  # standard deviation of positions from which the axes are determined [m]
@@ -118,7 +118,7 @@ class MapPlace:
         if not len(rows):
             return None
         middle = _middle(rows[:, :2])
-        targets = _east_north(middle, rows[:, :2])
+        targets = middle.to_enu(*rows[:, :2].T)[:, :2]
         points, weights = rows[:, 2:4], 1.0 / np.maximum(rows[:, 4], LEAST_VARIANCE)
         spread = np.sqrt(np.average((points - points.mean(0)) ** 2, axis=0).sum())
         axes = bool(spread >= LEAST_EXTENT)
@@ -193,7 +193,7 @@ def _least_squares(
     a, b = (share * points).sum(0), (share * targets).sum(0)
     cross = (share * (targets - b)).T @ (points - a)
     yaw = float(np.arctan2(cross[1, 0] - cross[0, 1], np.trace(cross))) if turned else 0.0
-    return yaw, b - _turn(yaw) @ a
+    return yaw, b - turn(yaw) @ a
 
 
 def _residuals(
@@ -203,22 +203,7 @@ def _residuals(
     shift: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the distances [n] of moved points from their targets."""
-    return np.asarray(np.linalg.norm(targets - points @ _turn(yaw).T - shift, axis=1), np.float64)
-
-
-def _turn(yaw: float) -> NDArray[np.float64]:
-    """Return the rotation [2, 2] by an angle [rad]."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, -s], [s, c]])
-
-
-def _east_north(origin: Origin, degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return east and north [n, 2] [m] of latitudes and longitudes [n, 2] [deg]."""
-    from pymap3d import geodetic2enu
-
-    flat = np.zeros(len(degrees))
-    base = (origin.latitude, origin.longitude, 0.0)
-    return np.stack(geodetic2enu(degrees[:, 0], degrees[:, 1], flat, *base), 1)[:, :2]
+    return np.asarray(np.linalg.norm(targets - points @ turn(yaw).T - shift, axis=1), np.float64)
 
 
 def _middle(degrees: NDArray[np.float64]) -> Origin:

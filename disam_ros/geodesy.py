@@ -29,8 +29,7 @@ class Origin:
     @property
     def enu_from_map(self) -> NDArray[np.float64]:
         """Rotation [2, 2] from the map's axes to east and north."""
-        c, s = np.cos(self.yaw), np.sin(self.yaw)
-        return np.array([[c, -s], [s, c]])
+        return turn(self.yaw)
 
     def to_geodetic(self, position: NDArray[np.float64]) -> tuple[float, float]:
         """Latitude and longitude [deg] of a position x y … [m] in the map frame."""
@@ -41,15 +40,37 @@ class Origin:
         latitude, longitude, _ = enu2geodetic(east, north, 0.0, *base)
         return float(latitude), float(longitude)
 
-    def to_enu(self, latitude: float, longitude: float) -> NDArray[np.float64]:
-        """East, north, up [3] [m] of a point [deg] on the ellipsoid, seen from the origin.
+    def to_enu(
+        self, latitude: float | NDArray[np.float64], longitude: float | NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """East, north, up [..., 3] [m] of points [deg] on the ellipsoid, seen from the origin.
 
         Up is negative: the Earth falls away from the plane that touches it at the origin.
         """
         from pymap3d import geodetic2enu
 
         base = (self.latitude, self.longitude, 0.0)
-        return np.array(geodetic2enu(latitude, longitude, 0.0, *base), dtype=np.float64)
+        return np.stack(geodetic2enu(latitude, longitude, 0.0, *base), axis=-1)
+
+    def to_map(
+        self, degrees: NDArray[np.float64], heights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Positions in the map frame [N, 3] [m] of latitudes and longitudes [N, 2] [deg].
+
+        heights: [N] [m] above the ellipsoid, of which the first is at 0 in the map.
+        """
+        from pymap3d import geodetic2enu
+
+        base = (self.latitude, self.longitude, heights[0])
+        points = np.stack(geodetic2enu(*degrees.T, heights, *base), axis=-1)
+        points[:, :2] = points[:, :2] @ self.enu_from_map
+        return points
+
+
+def turn(yaw: float) -> NDArray[np.float64]:
+    """Rotation [2, 2] by an angle [rad], counter-clockwise."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s], [s, c]])
 
 
 def require_place(

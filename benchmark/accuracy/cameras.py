@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.accuracy import kitti
-from benchmark.accuracy.drives import DRIVE_SEEDS, EVERY_IMAGE
+from benchmark.accuracy.drives import DRIVE_SEEDS, EVERY_IMAGE, rendered_once
 from benchmark.accuracy.gardens_point import domain_of
 from benchmark.accuracy.kitti_loop import LOOP
 from benchmark.single_images import localize_alone
 from benchmark.truth import truth_of
-from demo.make_data import JPEG_QUALITY, LENGTH, TOWN_SEED
+from demo.make_data import LENGTH, TOWN_SEED
 from disam_ros.camera import FISHEYE, Camera, warp_between, warp_into
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
@@ -33,7 +33,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
-from season_town import DriveConfig, write_drive
+from season_town import DriveConfig
 
 RENDERED = Path("runs/cameras")
 RATE_HZ = 2.5 / 3  # images a second: every third of the other sections'
@@ -80,9 +80,8 @@ def town(scratch: Path, rendered: Path = RENDERED) -> list[dict[str, Any]]:
                 config = DriveConfig(
                     condition, TOWN_SEED, seed, rate_hz=RATE_HZ, length_m=LENGTH, **settings | place
                 )
-                source = drive_of(
-                    config, rendered / f"{lens} {mount} {condition}".replace(" ", "_")
-                )
+                directory = rendered / f"{lens} {mount} {condition}".replace(" ", "_")
+                source = open_dataset(rendered_once(config, directory))
                 camera = source.info.cameras["front"]
                 conditions[condition] = compared(localizer, list(source.images), camera, condition)
             rows.append(
@@ -156,13 +155,6 @@ def localizer_of(source: ImageSource, directory: Path, domain: str = "") -> Loca
     settings = replace(EVERY_IMAGE, domain=domain)
     place_map = build_map(source, model, directory, settings, show_progress=False)
     return Localizer(model, place_map, LocalizerConfig(device="cpu"), MODEL)
-
-
-def drive_of(config: DriveConfig, directory: Path) -> ImageSource:
-    """A rendered drive, kept for the next time."""
-    if not (directory / "images.csv").exists():
-        write_drive(config, directory, JPEG_QUALITY)
-    return open_dataset(directory)
 
 
 def compared(

@@ -40,6 +40,13 @@ Maps = dict[str, tuple[Path, Path]]  # by local features: directories of map and
 log = logging.getLogger(__name__)
 
 
+def rendered_once(config: DriveConfig, directory: Path) -> Path:
+    """Renders a drive into a directory, unless it is there. Raises RenderError without OpenGL."""
+    if not (directory / "images.csv").exists():
+        write_drive(config, directory, JPEG_QUALITY)
+    return directory
+
+
 def town_drives(rendered: Path = RENDERED) -> Iterator[tuple[str, Path]]:
     """Condition and dataset or bag of every drive through the demo's town.
 
@@ -47,11 +54,11 @@ def town_drives(rendered: Path = RENDERED) -> Iterator[tuple[str, Path]]:
     """
     for condition in CONDITIONS:
         path = DATA / condition if condition in SHIPPED else rendered / condition
-        if condition not in SHIPPED and not (path / "images.csv").exists():
+        if condition not in SHIPPED:
             seed = DRIVE_SEEDS[condition]
             config = DriveConfig(condition, TOWN_SEED, seed, rate_hz=2.5, length_m=LENGTH)
             try:
-                write_drive(config, path, JPEG_QUALITY)
+                rendered_once(config, path)
             except RenderError as error:
                 log.warning("%s left out: %s", condition, error)
                 continue

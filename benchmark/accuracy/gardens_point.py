@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from disam_ros.camera import Camera
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags.from_dataset import dataset_to_bag
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
-from disam_ros.datasets.sources import ImageSource, open_dataset
+from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
 from disam_ros.errors import DatasetError
 from disam_ros.features.learned.weights import installed
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
@@ -113,7 +113,8 @@ def node_recalls(
             bag = root / f"{name}_bag"
             dataset_to_bag(queries, bag, show_progress=False)
             localizer = Localizer(model, place_map, LocalizerConfig())
-            several = recall(candidates(queries, domain, localizer))
+            images = open_dataset(queries.directory).images
+            several = recall(candidates(images, domain, localizer))
             for settings, recalls in shares.items():
                 directory_of_map = root / ("xfeat" if "XFeat" in settings else "map")
                 parameters = {
@@ -145,14 +146,15 @@ def published(queries: Dataset, run: NodeRun) -> list[list[float]]:
     ]
 
 
-def candidates(queries: Dataset, domain: str, localizer: Localizer) -> list[list[float]]:
+def candidates(
+    queries: Iterable[PosedImage], domain: str, localizer: Localizer
+) -> list[list[float]]:
     """Frames of the localizer's first candidates [Q, FIRST]; infinite where nothing is visible."""
-    answers = localized(localizer, open_dataset(queries.directory).images, domain)
     return [
         [c.map_from_camera.translation[0] for c in answer.candidates[:FIRST]]
         if answer
         else [np.inf] * FIRST
-        for answer in answers
+        for answer in localized(localizer, queries, domain)
     ]
 
 
@@ -179,9 +181,10 @@ def dinov2_recalls(data: Path, map_drive: str) -> dict[str, list[Recalls]]:
         localizer = Localizer(
             model, build_map(source, model, root / "map", EVERY_IMAGE), LocalizerConfig()
         )
-        ours = [ranks(candidates(drives[name], domain, localizer)) for name in names[1:]]
-        mapped, *queries = ([image.read(f) for f in files_of(data / name)] for name in names)
-        theirs = [dinov2.anyloc_similarity(mapped, drive, root) for drive in queries]
+        queries = [open_dataset(drives[name].directory).images for name in names[1:]]
+        ours = [ranks(candidates(images, domain, localizer)) for images in queries]
+        mapped, *others = ([image.read(f) for f in files_of(data / name)] for name in names)
+        theirs = [dinov2.anyloc_similarity(mapped, drive, root) for drive in others]
     return {
         "DINOv2 ViT-S/14, imported": ours,
         "DINOv2 ViT-S/14, VLAD": [ranked_recalls(similarities) for similarities in theirs],

@@ -3,8 +3,8 @@
 
     python -m benchmark.accuracy.inliers DATA [KIND ...]
 
-with KIND of sift, orb, xfeat, aliked, "xfeat lightglue" and "aliked lightglue" prints a table of
-keypoints per image against recall, inliers, pose errors and time, and the constants of each kind.
+with KIND of sift, orb, xfeat and aliked prints a table of keypoints per image against recall,
+inliers, pose errors and time, and the constants of each kind.
 DATA holds KITTI odometry 00 and folders of fixed webcams (`dnim`, `tilde`, `webcams`); the town of
 seed 50 is rendered. None of these is a test drive of docs/accuracy.md, and nothing is learned from
 KITTI: it is for choosing and checking.
@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from benchmark.accuracy.light_glue import LearnedMatcher
 from benchmark.truth import truth_of
 from disam_ros import image
 from disam_ros.camera import Camera
@@ -225,12 +224,12 @@ def similar(query: View, sample: list[View]) -> tuple[View, ...]:
 
 
 class Matching:
-    """Local features with a matcher, "KIND" or "KIND lightglue"; keypoints are kept."""
+    """Local features matched by nearest neighbours; keypoints are kept."""
 
-    def __init__(self, name: str) -> None:
-        self.kind = name.split()[0]
-        self.features = open_features(self.kind)
-        self.matcher = LearnedMatcher(name.split()[0]) if " " in name else NearestNeighbours(name)
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.features = open_features(kind)
+        self.matcher = NearestNeighbours(kind)
         self._keypoints: dict[int, Keypoints] = {}
         self.milliseconds: list[float] = []
 
@@ -299,11 +298,10 @@ class Matching:
         return Outcome(trial.condition, counts[0], counts[1], errors, 1e3 * spent / pairs)
 
     def repetition(self, sample: list[View], count: int) -> float:
-        """As a map measures it (mapping/repetition.py), by nearest neighbours."""
-        matcher = NearestNeighbours(self.kind)
+        """As a map measures it (mapping/repetition.py)."""
         most = [
             max(
-                compare(matcher, self.keypoints(view, count), self.known(other, count)).inliers
+                compare(self.matcher, self.keypoints(view, count), self.known(other, count)).inliers
                 for other in similar(view, sample)
             )
             for view in sample
@@ -389,4 +387,4 @@ def _print_model(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or ["sift", "orb", "xfeat", "xfeat lightglue"])
+    main(Path(sys.argv[1]), sys.argv[2:] or ["sift", "orb", "xfeat"])

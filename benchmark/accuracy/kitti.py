@@ -38,6 +38,7 @@ from disam_ros.localization.pose import Curve
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
+from disam_ros.pose_buffer import NANOSECONDS
 
 DATA = Path("data/kitti")
 MODEL = SHIPPED / "outdoor"
@@ -48,7 +49,6 @@ KEYPOINTS = 1024  # SIFT
 DRIFT = 1.01  # odometry's over the true displacement
 WRONG_M = 5.0
 WITHIN = ((0.25, 2.0), (0.5, 5.0))  # [m], [deg]
-SECOND = 1_000_000_000
 FIRST, SINGLE = "pose of the first candidate", "single image"
 ROWS = {  # odometry; which keypoints are compared (VerifyConfig.when); None: a single image
     SINGLE: (False, None),
@@ -100,7 +100,12 @@ def drive(data: Path) -> ImageSource:
     images = [
         PosedImage(
             ImageRecord(
-                number, item.stamp_ns + SECOND, item.camera, "", item.source, item.map_from_camera
+                number,
+                item.stamp_ns + NANOSECONDS,
+                item.camera,
+                "",
+                item.source,
+                item.map_from_camera,
             ),
             partial(image.read, items.directory / item.source),
         )
@@ -131,7 +136,7 @@ def figures(
     lens = localizer.map.header.cameras[camera]
     truth = bases((item.record for item in queries), lens)
     stamps = np.array([item.record.stamp_ns for item in queries])
-    track = OdometryTrack.of(stamps, drifting(truth), SECOND)
+    track = OdometryTrack.of(stamps, drifting(truth), NANOSECONDS)
     answers = []
     for item in queries:
         frame = frame_of(item, camera)

@@ -29,7 +29,7 @@ from benchmark.accuracy.drives import EVERY_IMAGE, KEYPOINTS, frame_of
 from benchmark.accuracy.gardens_point import BASE_FROM_CAMERA, aligned_dataset, without_intrinsics
 from benchmark.accuracy.gardens_point import DATA as GARDENS_POINT
 from benchmark.accuracy.kitti import DATA as KITTI
-from benchmark.accuracy.kitti import MODEL, SECOND, drifting, only_lens, part
+from benchmark.accuracy.kitti import MODEL, drifting, only_lens, part
 from benchmark.accuracy.kitti import drive as every_frame
 from benchmark.truth import bases, truth_of
 from disam_ros import image
@@ -46,6 +46,7 @@ from disam_ros.localization.pipeline import Pipeline, Shot
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
+from disam_ros.pose_buffer import NANOSECONDS
 
 SF = Path("data/sf_years")
 DAY, NIGHT = "summer_day", "night"
@@ -176,7 +177,7 @@ def leaving(root: Path) -> dict[str, Figures]:
     frames = list(whole.images)
     truth = bases((item.record for item in frames), only_lens(whole))
     stamps = np.array([item.record.stamp_ns for item in frames])
-    track = OdometryTrack.of(stamps, drifting(truth), SECOND)
+    track = OdometryTrack.of(stamps, drifting(truth), NANOSECONDS)
     rows = {
         "keypoints": (MapBuilderConfig(domain=DAY), frames[:1200], frames[1480:1700]),
         "no keypoints": (
@@ -234,7 +235,7 @@ def town(root: Path) -> dict[str, Figures]:
         items = [item for item in source.images if item.record.map_from_camera is not None]
         assert source.odometry is not None
         gaps = _gaps(_positions(items), _positions(images[: len(images) // 2]))
-        track = OdometryTrack.of(*source.odometry, SECOND)
+        track = OdometryTrack.of(*source.odometry, NANOSECONDS)
         outcomes = localized(opened(root / "half"), items, track)
         results[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
     return results

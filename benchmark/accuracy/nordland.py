@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.accuracy.drives import EVERY_IMAGE, localized
+from benchmark.accuracy.drives import EVERY_IMAGE
 from benchmark.accuracy.gardens_point import (
     BASE_FROM_CAMERA,
-    FIRST,
     SHIPPED,
     Recalls,
+    candidates,
     chance,
     ranked_recalls,
-    recall,
+    ranks,
 )
 from benchmark.peers import peer_similarities
 from disam_ros.camera import Camera
@@ -33,7 +33,6 @@ from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
-from disam_ros.localization.query import Answer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import Model, load_model
 
@@ -81,18 +80,8 @@ def model_recalls(
         reference = source(summer, map_domain)
         place_map = build_map(reference, model, Path(scratch) / "map", EVERY_IMAGE)
         localizer = Localizer(model, place_map, LocalizerConfig())
-        queries = source(winter, domain).images
-        answers = list(localized(localizer, queries, domain))
-    frames = [first_frames(answer) for answer in answers]
-    first = [ranking[:1] for ranking in frames]
-    return {"R@1": recall(first, TOLERANCE), f"R@{FIRST}": recall(frames, TOLERANCE)}
-
-
-def first_frames(answer: Answer | None) -> list[float]:
-    """Frames of the first candidates [FIRST]; infinite for an image that shows nothing."""
-    if answer is None:
-        return [np.inf] * FIRST
-    return [float(candidate.record.id) for candidate in answer.candidates[:FIRST]]
+        frames = candidates(source(winter, domain).images, domain, localizer)
+    return ranks(frames, TOLERANCE)
 
 
 def source(images: NDArray[Any], domain: str) -> ImageSource:

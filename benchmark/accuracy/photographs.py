@@ -78,13 +78,11 @@ def town_of_photographs(model: Model) -> Iterator[Column]:
             place_map = build_map(source, model, root / "map", EVERY_IMAGE, show_progress=False)
             localizer = Localizer(model, place_map, LocalizerConfig())
             for name in query_drives:
+                images = open_dataset(datasets[name].directory).images
                 recalls = {
-                    row: gardens_point.recall(
-                        [
-                            ranks[:1]
-                            for ranks in gardens_point.candidates(datasets[name], domain, localizer)
-                        ]
-                    )
+                    row: gardens_point.ranks(gardens_point.candidates(images, domain, localizer))[
+                        "R@1"
+                    ]
                     for row, domain in rows(model).items()
                 }
                 count = len(datasets[name].records)

@@ -18,9 +18,9 @@ from disam_ros.demo.drives import MODEL, REFERENCE
 from disam_ros.geometry import Transform
 from disam_ros.localization.sequence.odometry import OdometryTrack
 from disam_ros.models.model import load_model
+from disam_ros.pose_buffer import NANOSECONDS
 from season_town import CONDITIONS
 
-SECOND = 1_000_000_000
 RIGHT_M = 5.0  # in the town
 PACE = 2.0  # largest speed without odometry, in frames an image
 
@@ -50,7 +50,7 @@ def town(
         items = [item if item.weather else replace(item, weather=weather) for item in items]
         truth = bases((item.record for item in items), source.info.cameras["front"])
         assert source.odometry is not None  # every drive of the town has it
-        track = OdometryTrack.of(*source.odometry, SECOND)
+        track = OdometryTrack.of(*source.odometry, NANOSECONDS)
         speed = LocalizerConfig().max_speed
         yield maps, Ride(f"town, {condition}", items, truth, track, None, RIGHT_M, speed)
 
@@ -87,12 +87,12 @@ def train(scratch: Path) -> Iterator[tuple[Maps, Ride]]:
 def _aligned(name: str, items: Iterable[PosedImage], domain: str, tolerance: int) -> Ride:
     """Image i at x = i metres, one a second."""
     timed = [
-        replace(item, record=replace(item.record, stamp_ns=(i + 1) * SECOND))
+        replace(item, record=replace(item.record, stamp_ns=(i + 1) * NANOSECONDS))
         for i, item in enumerate(items)
     ]
     truth = [Transform.from_xyz_rpy([float(i), 0, 0, 0, 0, 0]) for i in range(len(timed))]
     stamps = np.array([item.record.stamp_ns for item in timed])
-    track = OdometryTrack.of(stamps, truth, SECOND)
+    track = OdometryTrack.of(stamps, truth, NANOSECONDS)
     return Ride(name, timed, truth, track, domain, tolerance + 0.5, PACE)
 
 

@@ -30,13 +30,13 @@ from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
 from disam_ros.localization.sequence.tracker import Tracker
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.model import load_model
+from disam_ros.pose_buffer import NANOSECONDS
 
 NEAR, TURNED = 5.0, 30.0  # of a right answer [m], [deg]
 RIG = "rig"
 EVERY = 3  # a trial of the first fix begins at one of so many sets
 PATIENCE = 20  # sets after which it ends
-SECOND = 1_000_000_000
-HOUR = 3600 * SECOND
+HOUR = 3600 * NANOSECONDS
 FAULTY = "front"
 FAULTS = ("none", "missing", "covered", "frozen", "late", "other clock")
 
@@ -100,7 +100,7 @@ def mapped(directory: Path, cameras: Sequence[str]) -> Localizer:
 def moments(localizer: Localizer, source: ImageSource, domain: str) -> Iterator[list[Moment]]:
     """The sets of a drive."""
     assert source.odometry is not None
-    track = OdometryTrack.of(*source.odometry, SECOND)
+    track = OdometryTrack.of(*source.odometry, NANOSECONDS)
     items = list(source.images)
     for first in range(0, len(items), len(CAMERAS)):
         yield [

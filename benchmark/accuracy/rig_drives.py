@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from demo.make_data import JPEG_QUALITY, TOWN_SEED
+from benchmark.accuracy.drives import rendered_once
+from demo.make_data import TOWN_SEED
 from disam_ros.datasets.sources import ImageSource, PosedImage, open_dataset
-from season_town import DriveConfig, write_drive
+from season_town import DriveConfig
 from season_town.writer import CAMERA
 
 RENDERED = Path("runs/rig")
@@ -50,9 +51,8 @@ def rig_drive(
 def _of_camera(config: DriveConfig, camera: str, rendered: Path) -> ImageSource:
     way = BACK if config.oncoming else THERE
     directory = rendered / f"{config.condition}_{way}_{camera}"
-    if not (directory / "images.csv").exists():
-        write_drive(replace(config, mount_yaw_deg=CAMERAS[camera]), directory, JPEG_QUALITY)
-    return open_dataset(directory)
+    mounted = replace(config, mount_yaw_deg=CAMERAS[camera])
+    return open_dataset(rendered_once(mounted, directory))
 
 
 def _renamed(item: PosedImage, camera: str) -> PosedImage:

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmark.machine import spent
 from benchmark.networks import in_layout
 from benchmark.performance.page import PAGE
 from disam_ros.models.backend import keep_freed_memory, select_backend
@@ -145,14 +146,7 @@ def _plain_burst(label: str, threads: int) -> Times:
 
 @torch.inference_mode()
 def _burst(form: Run) -> Times:
-    times = []
-    for call in range(WARM_UP + BURST):
-        start, cpu = time.perf_counter(), time.process_time()
-        form()
-        took = time.perf_counter() - start, time.process_time() - cpu
-        if call >= WARM_UP:
-            times.append(took)
-    return times
+    return [spent(form) for _ in range(WARM_UP + BURST)][WARM_UP:]
 
 
 def _forms(label: str, folder: Path) -> Iterator[tuple[str, Callable[[], Run | None]]]:

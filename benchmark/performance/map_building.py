@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmark.machine import fresh, load, resident
+from benchmark.machine import fresh, load, resident, spent
 from disam_ros import image
 from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
@@ -133,10 +132,3 @@ def peak(directory: Path, output: Path) -> float:
     before = resident("VmHWM")
     build(Dataset(directory), model, output)
     return (resident("VmHWM") - before) / 2**20
-
-
-def spent(function: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of one call, and of processor time."""
-    start, cpu = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - start, time.process_time() - cpu

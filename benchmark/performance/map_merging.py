@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmark.machine import fresh, load
-from benchmark.performance.map_building import spent
+from benchmark.machine import fresh, load, spent
 from benchmark.performance.speed import DISTINCT, SHIPPED
 from benchmark.performance.synthetic_map import noise_map
 from disam_ros.mapping.life.merging import merge

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmark.accuracy import nordland
 from benchmark.truth import truth_of
 from disam_ros import image
 from disam_ros.config import DescriptorConfig
@@ -23,8 +23,6 @@ from disam_ros.models.model import Model, load_model
 from disam_ros.models.similarity import coarse_descriptor
 
 EXACT = DescriptorConfig(coarse_grid=256, fine_grid=256)  # features as they are
-NORDLAND = Path("data/nordland_64x32.npz")
-NORDLAND_STRIDE = 3  # one frame in so many
 
 Descriptors = NDArray[np.float32]  # [N, D]
 
@@ -62,9 +60,7 @@ def _town(model: Model) -> Place:
 
 
 def _nordland(model: Model) -> Place:
-    with np.load(NORDLAND) as file:
-        grey = [file[season][::NORDLAND_STRIDE] for season in ("summer", "winter")]
-    summer, winter = ([np.repeat(x[..., None], 3, -1) for x in season] for season in grey)
+    summer, winter = nordland.read(nordland.DATA)
     queries = {"winter": _described(model, "winter_snow", winter)}
     rows: NDArray[np.int64] = np.arange(len(summer))
     described = _described(model, "summer_day", summer)

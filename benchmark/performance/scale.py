@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
-from benchmark.machine import fresh, load, resident
+from benchmark.machine import fresh, load, resident, spent
 from benchmark.performance.real_maps import town_and_nordland
 from benchmark.performance.synthetic_map import (
     World,
@@ -210,12 +210,10 @@ def _search(
     for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
         rows = [index.search(query, BEST)[0] for query in queries]  # also brings pages in
-        ms = milliseconds([partial(index.search, query, BEST) for query in queries])
+        ms = [1e3 * spent(partial(index.search, query, BEST))[0] for query in queries]
         times[str(threads)] = [float(np.median(ms)), float(np.percentile(ms, 99))]
-    spent = time.process_time()
-    for query in queries:
-        index.search(query, BEST)
-    cpu = 1e3 * (time.process_time() - spent) / len(queries)
+    _, seconds = spent(lambda: [index.search(query, BEST) for query in queries])
+    cpu = 1e3 * seconds / len(queries)
     shares = [len(set(r) & set(e)) / len(e) for r, e in zip(rows, expected, strict=True)]
     ram = (resident("VmRSS") - before) / 2**20
     return {
@@ -225,13 +223,3 @@ def _search(
         "cpu_ms": cpu,
         "found": float(np.mean(shares)),
     }
-
-
-def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
-    """Duration of each call [ms]."""
-    times = []
-    for call in calls:
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -20,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmark.machine import fresh, load
+from benchmark.machine import fresh, load, spent
 from benchmark.performance.synthetic_map import noise_map
 from disam_ros.config import LocalizerConfig
 from disam_ros.domains.domain import Domain
@@ -169,9 +168,4 @@ def _saved(preset: str, directory: Path, onnx: bool = False) -> Model:
 def _time(function: Callable[[], object], repeats: int) -> float:
     """Median of seconds."""
     function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return median(times)
+    return median(spent(function)[0] for _ in range(repeats))

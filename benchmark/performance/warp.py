@@ -7,7 +7,6 @@ Table, warp and encoder are timed in turn on one thread each, so that load slows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmark.machine import load
+from benchmark.machine import load, spent
 from disam_ros.camera import FISHEYE, Camera, warp_between
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.image import network_input
@@ -47,8 +46,8 @@ def measure() -> dict[str, Any]:
         view = network_input(warp.apply(picture), model.network.image_size)[None]
         times: dict[str, list[float]] = {"warp": [], "encode": []}
         for _ in range(ROUNDS):
-            times["warp"].append(milliseconds(partial(warp.apply, picture)))
-            times["encode"].append(milliseconds(partial(backend.encode, DOMAIN, view)))
+            times["warp"].append(1e3 * spent(partial(warp.apply, picture))[0])
+            times["encode"].append(1e3 * spent(partial(backend.encode, DOMAIN, view))[0])
         medians = {key: median(values) for key, values in times.items()}
         size = f"{warp.view.width}×{warp.view.height}"
         share = medians["warp"] / medians["encode"]
@@ -74,10 +73,3 @@ def pinhole(degrees: float, distortion: tuple[float, ...] = ()) -> Camera:
     """Across."""
     focal = 320.0 / np.tan(np.radians(degrees) / 2)
     return Camera(640, 480, focal, focal, 319.5, 239.5, distortion, MOUNT)
-
-
-def milliseconds(call: Callable[[], object]) -> float:
-    """Duration of a call [ms]."""
-    begun = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - begun)

@@ -9,12 +9,12 @@ RA-L 2020); odometry is trusted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from itertools import pairwise
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from disam_ros.datasets.smoothing import import_gtsam, pose3
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
 from disam_ros.slam.loop_closure_message import LoopClosure
@@ -38,22 +38,22 @@ def solve(
     robust: reject outliers among the loop closures; else plain least squares. Raises ConfigError
     without GTSAM.
     """
-    gtsam = _gtsam()
+    gtsam = import_gtsam("a pose graph", ConfigError)
     number = {stamp: i for i, stamp in enumerate(stamps_ns)}
     graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
     noise = gtsam.noiseModel.Diagonal.Sigmas(START)
-    graph.add(gtsam.PriorFactorPose3(0, _pose(gtsam, start), noise))
+    graph.add(gtsam.PriorFactorPose3(0, pose3(gtsam, start), noise))
     for i, (before, after) in enumerate(pairwise(odometry)):
         step = before.inverse() @ after
         metres = np.sqrt(max(LEAST, float(np.linalg.norm(step.translation))))
         sigmas = [FLAT, FLAT, TURN * metres, SLIP * metres, SLIP * metres, FLAT]
         noise = gtsam.noiseModel.Diagonal.Sigmas(np.array(sigmas))
-        graph.add(gtsam.BetweenFactorPose3(i, i + 1, _pose(gtsam, step), noise))
+        graph.add(gtsam.BetweenFactorPose3(i, i + 1, pose3(gtsam, step), noise))
     trusted = list(range(graph.size()))
     for closure in closures:
         graph.add(_factor(gtsam, closure, number))
     for i, pose in enumerate(odometry):
-        values.insert(i, _pose(gtsam, start @ odometry[0].inverse() @ pose))
+        values.insert(i, pose3(gtsam, start @ odometry[0].inverse() @ pose))
     if robust:
         params = gtsam.GncLMParams()
         params.setLossType(gtsam.GncLossType.TLS)
@@ -65,7 +65,7 @@ def solve(
     return [Transform.from_rotation(matrix[:3, 3], matrix[:3, :3]) for matrix in matrices]
 
 
-def _factor(gtsam: ModuleType, closure: LoopClosure, number: dict[int, int]) -> object:
+def _factor(gtsam: Any, closure: LoopClosure, number: dict[int, int]) -> object:
     """A loop closure as a factor. GTSAM's errors are rotation first, in the axes of the second
     pose; its covariance is translation first, in the axes of the first."""
     relative = closure.keyframe_from_base
@@ -75,17 +75,6 @@ def _factor(gtsam: ModuleType, closure: LoopClosure, number: dict[int, int]) -> 
     now = number[closure.stamp_ns]
     if closure.map_from_keyframe is not None:  # a closure with the map
         pose = closure.map_from_keyframe @ relative.pose
-        return gtsam.PriorFactorPose3(now, _pose(gtsam, pose), noise)
+        return gtsam.PriorFactorPose3(now, pose3(gtsam, pose), noise)
     then = number[closure.keyframe_stamp_ns]
-    return gtsam.BetweenFactorPose3(then, now, _pose(gtsam, relative.pose), noise)
-
-
-def _pose(gtsam: ModuleType, pose: Transform) -> object:
-    return gtsam.Pose3(gtsam.Rot3(pose.rotation), pose.translation)
-
-
-def _gtsam() -> ModuleType:
-    try:
-        return import_module("gtsam")
-    except ImportError as error:
-        raise ConfigError(f"no GTSAM ({error}): pip install 'disam_ros[graph]'") from error
+    return gtsam.BetweenFactorPose3(then, now, pose3(gtsam, relative.pose), noise)

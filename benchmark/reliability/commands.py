@@ -7,8 +7,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,19 @@ class World:
         """The command line that writes an output."""
         words = LINES[name].format(w=self.folder, r=REFERENCE.resolve()).split()
         return [sys.executable, "-m", "disam_ros.entry", "disam", *words, "--output", str(output)]
+
+
+@contextmanager
+def new_world() -> Iterator[tuple[World, Callable[[str], Path]]]:
+    """A world in a temporary folder, and a function that makes a folder of a name beside it."""
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def room(name: str) -> Path:
+            folder = Path(scratch) / name.replace(" ", "_")
+            folder.mkdir()
+            return folder
+
+        yield write_world(room("inputs")), room
 
 
 def write_world(folder: Path) -> World:

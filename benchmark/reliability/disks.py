@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,9 +22,9 @@ from benchmark.reliability.commands import (
     HangError,
     World,
     finish,
+    new_world,
     size_of,
     tail,
-    write_world,
 )
 
 SHARES = (0.05, 0.6)  # sizes of the disk, of the output's
@@ -98,15 +97,8 @@ def measure() -> dict[str, Any]:
     if not can_mount():
         print("no user namespaces: a disk cannot be made")
         return {}
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs = Path(scratch) / "inputs"
-        inputs.mkdir()
-        world = write_world(inputs)
-        for name in LINES:
-            folder = Path(scratch) / name.replace(" ", "_")
-            folder.mkdir()
-            rows.append(asdict(fill(world, name, folder)))
+    with new_world() as (world, room):
+        rows = [asdict(fill(world, name, room(name))) for name in LINES]
     faults = [f"{row['name']}: {fault}" for row in rows for fault in row["faults"]]
     for fault in faults:
         print(fault)

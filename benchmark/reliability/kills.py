@@ -8,7 +8,6 @@ that was never killed, and nothing else may have changed.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,11 +21,11 @@ from benchmark.reliability.commands import (
     World,
     digests,
     finish,
+    new_world,
     size_of,
     start,
     tail,
     wait,
-    write_world,
 )
 from disam_ros.files.outputs import MANIFEST
 from disam_ros.files.writing import part_of
@@ -128,15 +127,12 @@ def _compared(name: str, output: Path) -> dict[str, str]:
 
 def measure() -> dict[str, Any]:
     """Rows of the page, and the faults of all."""
-    random, end, rows = Random(SEED), time.monotonic() + BUDGET, []
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs = Path(scratch) / "inputs"
-        inputs.mkdir()
-        world = write_world(inputs)
-        for name, kills in KILLS.items():
-            folder = Path(scratch) / name
-            folder.mkdir()
-            rows.append(asdict(kill(world, name, kills, folder, random, end)))
+    random, end = Random(SEED), time.monotonic() + BUDGET
+    with new_world() as (world, room):
+        rows = [
+            asdict(kill(world, name, kills, room(name), random, end))
+            for name, kills in KILLS.items()
+        ]
     faults = [f"{row['name']}: {fault}" for row in rows for fault in row["faults"]]
     for fault in faults:
         print(fault)

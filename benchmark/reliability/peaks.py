@@ -13,7 +13,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from benchmark.machine import load
-from benchmark.reliability.commands import World, tail, write_world
+from benchmark.reliability.commands import World, new_world, tail
 from disam_ros.files.writing import file_sha256
 
 MOST = 600.0  # peak of a process [MiB]
@@ -255,13 +254,10 @@ def run(words: Sequence[str], log: Path) -> tuple[int, float]:
 def measure(names: Sequence[str] = tuple(CASES)) -> dict[str, Any]:
     """Rows of the page, and what must not be."""
     rows, faults = [], []
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs = Path(scratch) / "inputs"
-        inputs.mkdir()
-        world = write_world(inputs)
-        for number, name in enumerate(names):
-            folder, log = Path(scratch) / str(number), Path(scratch) / "log"
-            folder.mkdir()
+    with new_world() as (world, room):
+        log = room("logs") / "log"
+        for name in names:
+            folder = room("case")
             status, peak = run(CASES[name](world, folder), log)
             text = log.read_text(errors="replace")
             rows.append({"name": name, "status": status, "peak": peak, "line": tail(log)[-300:]})

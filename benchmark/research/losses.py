@@ -10,7 +10,7 @@ shift-tolerant matching of run time: the weights at the end, and their average w
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +93,8 @@ def measure(
     recipe = row_recipe(CONTRASTIVE, data)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, data)
-    rows, _ = experiment(judge, runs, data).measure(seeds, finished)
+    study = experiment("losses", ROWS, row_recipe, judge, runs, data)
+    rows, _ = study.measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
@@ -102,13 +103,20 @@ def measure(
     }
 
 
-def experiment(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
-    """The trainings of all rows."""
+def experiment(
+    name: str,
+    rows: Iterable[str],
+    recipe: Callable[[str, Path], TrainConfig],
+    judge: Judge,
+    runs: Path,
+    data: Path,
+) -> Experiment[TrainConfig]:
+    """The trainings of all rows, by a row's recipe on the data."""
     return Experiment(
-        name="losses",
+        name=name,
         root=runs,
-        rows={name: f"{number}-{{seed}}" for number, name in enumerate(ROWS)},
-        overlay=lambda row, _: row_recipe(row, data),
+        rows={row: f"{number}-{{seed}}" for number, row in enumerate(rows)},
+        overlay=lambda row, _: recipe(row, data),
         judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
     )
 

@@ -27,6 +27,7 @@ LINKS = {
 
 Results = Mapping[str, Any]  # of a section
 Points = dict[str, float]  # by seed
+Measure = Callable[[Results, str], Points]  # of a row of a section
 
 # The paper's Table VI, urban: percent within the thresholds.
 BASE, FCL = "translation only", "+ FCL"
@@ -136,7 +137,7 @@ class Question:
     text: str
     section: str
     images: str  # rendered or photographs, which conditions, what is counted
-    points: Callable[[Results, str], Points]  # of a row
+    points: Measure
     row: str
     other: str
     published: str = ""  # the paper's figure
@@ -147,7 +148,7 @@ def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
 
 
-def _recall(*columns: str) -> Callable[[Results, str], Points]:
+def _recall(*columns: str) -> Measure:
     """Mean recall over columns of the losses on true pairs."""
 
     def points(results: Results, row: str) -> Points:
@@ -157,7 +158,7 @@ def _recall(*columns: str) -> Callable[[Results, str], Points]:
     return points
 
 
-def _arm(condition: str) -> Callable[[Results, str], Points]:
+def _arm(condition: str) -> Measure:
     """Recall of an arm for a new condition; empty: of the webcams. The start is of no seed."""
 
     def points(results: Results, row: str) -> Points:
@@ -171,7 +172,7 @@ def _arm(condition: str) -> Callable[[Results, str], Points]:
     return points
 
 
-def _share(condition: str, threshold: str) -> Callable[[Results, str], Points]:
+def _share(condition: str, threshold: str) -> Measure:
     """Share of a fine stage within a threshold."""
 
     def points(results: Results, row: str) -> Points:
@@ -181,7 +182,7 @@ def _share(condition: str, threshold: str) -> Callable[[Results, str], Points]:
     return points
 
 
-def _accuracy(distance: str, *conditions: str) -> Callable[[Results, str], Points]:
+def _accuracy(distance: str, *conditions: str) -> Measure:
     """Accuracy of global descriptors, the mean over conditions and over rows joined by "; "."""
 
     def points(results: Results, row: str) -> Points:
@@ -225,24 +226,13 @@ NEGATIVES = "fine: negatives from 0.9 m"
 COARSE_BOTH = "coarse encoders for both stages"
 
 
-def _tuples(text: str, row: str, other: str, distance: str, published: str) -> Question:
-    return Question(
-        SOFT,
-        text,
-        "companions",
-        f"{TOWN}, accuracy@{distance.replace(' ', '')}",
-        _accuracy(distance),
-        row,
-        other,
-        published,
-        chance=CHANCES[distance],
-    )
-
-
-def _depth(text: str, row: str, other: str, distance: str, published: str, *at: str) -> Question:
+def _accurate(
+    paper: str, text: str, row: str, other: str, distance: str, published: str, *at: str
+) -> Question:
+    """A question on accuracy in the companions' town, of all conditions or of those named."""
     images = f"rendered {at[0]}, 197 queries" if at else TOWN
     return Question(
-        DEPTH,
+        paper,
         text,
         "companions",
         f"{images}, accuracy@{distance.replace(' ', '')}",
@@ -271,33 +261,44 @@ def _prior(kind: str, published: str) -> Question:
 # Percent of a straight road's 394 map images, 2 m apart, that lie within the distance.
 CHANCES = {"5 m": 100 * 5 / 394, "10 m": 100 * 11 / 394, "15 m": 100 * 15 / 394}
 PUBLISHED = (
-    _tuples("paper's form over multi-similarity", FORM, "multi-similarity", "5 m", "+3.2"),
-    _tuples("paper's form over multi-similarity", FORM, "multi-similarity", "15 m", "+2.2"),
-    _tuples("paper's form over triplet", FORM, "triplet", "5 m", "+5.6"),
-    _tuples("paper's form over triplet", FORM, "triplet", "15 m", "+10.1"),
-    _tuples("released form over multi-similarity", FIRST, "multi-similarity", "5 m", "+3.2"),
-    _tuples("released, mined, over multi-similarity", MINED, "multi-similarity", "5 m", "+3.2"),
-    _tuples("sigmoid over linear influence", FORM, f"{FORM}, linear, 0 at τ", "5 m", "above"),
-    _tuples("sigmoid over tanh influence", FORM, f"{FORM}, tanh, 0.24 at τ", "5 m", "above"),
+    _accurate(SOFT, "paper's form over multi-similarity", FORM, "multi-similarity", "5 m", "+3.2"),
+    _accurate(SOFT, "paper's form over multi-similarity", FORM, "multi-similarity", "15 m", "+2.2"),
+    _accurate(SOFT, "paper's form over triplet", FORM, "triplet", "5 m", "+5.6"),
+    _accurate(SOFT, "paper's form over triplet", FORM, "triplet", "15 m", "+10.1"),
+    _accurate(
+        SOFT, "released form over multi-similarity", FIRST, "multi-similarity", "5 m", "+3.2"
+    ),
+    _accurate(
+        SOFT, "released, mined, over multi-similarity", MINED, "multi-similarity", "5 m", "+3.2"
+    ),
+    _accurate(
+        SOFT, "sigmoid over linear influence", FORM, f"{FORM}, linear, 0 at τ", "5 m", "above"
+    ),
+    _accurate(
+        SOFT, "sigmoid over tanh influence", FORM, f"{FORM}, tanh, 0.24 at τ", "5 m", "above"
+    ),
     _prior("camera", "+9"),
     _prior("camera, SAFA", "+9"),
     _prior("from above", "+9"),
-    _depth(
+    _accurate(
+        DEPTH,
         "depth over none, mean of four nets",
         "; ".join(f"{net}RGB + depth" for net in NETS),
         "; ".join(f"{net}RGB" for net in NETS),
         "15 m",
         "+1.7",
     ),
-    _depth("depth over none, mobile with NetVLAD", "RGB + depth", "RGB", "15 m", "+1.7"),
-    _depth(
+    _accurate(DEPTH, "depth over none, mobile with NetVLAD", "RGB + depth", "RGB", "15 m", "+1.7"),
+    _accurate(
+        DEPTH,
         "decoded over hallucinated depth",
         "RGB + depth",
         "RGB + hallucinated depth",
         "15 m",
         "above",
     ),
-    _depth(
+    _accurate(
+        DEPTH,
         "decoder tuned by night over not",
         "RGB + depth, decoder tuned by night",
         "RGB + depth",
@@ -308,58 +309,46 @@ PUBLISHED = (
 )
 
 
+def _asked(
+    text: str, section: str, kinds: Mapping[str, Measure], row: str, other: str
+) -> tuple[Question, ...]:
+    """Questions of our own on two rows of a section, one for each kind of images."""
+    return tuple(
+        Question("", text, section, images, points, row, other) for images, points in kinds.items()
+    )
+
+
 def _pairs(text: str, row: str, other: str) -> tuple[Question, ...]:
     """A question on true pairs: rendered images and photographs apart."""
     kinds = {
-        "rendered night and snow, 214 queries": ("night", "winter_snow"),
-        "webcams by night, 128 tiles": ("night tiles",),
-        "webcams by day, 128 tiles": ("winter_snow tiles",),
+        "rendered night and snow, 214 queries": _recall("night", "winter_snow"),
+        "webcams by night, 128 tiles": _recall("night tiles"),
+        "webcams by day, 128 tiles": _recall("winter_snow tiles"),
     }
-    return tuple(
-        Question("", f"{text}, on true pairs", "losses", images, _recall(*columns), row, other)
-        for images, columns in kinds.items()
-    )
+    return _asked(f"{text}, on true pairs", "losses", kinds, row, other)
 
 
 def _photographs(text: str, row: str, other: str) -> tuple[Question, ...]:
     """A question on encoders that photographs alone taught."""
     kinds = {
-        "webcams by night, 128 tiles": "night tiles",
-        "Gardens Point by night from the left, 200 queries": "day_left → night_right",
-        "Gardens Point by night, 200 queries": "day_right → night_right",
+        "webcams by night, 128 tiles": _recall("night tiles"),
+        "Gardens Point by night from the left, 200 queries": _recall("day_left → night_right"),
+        "Gardens Point by night, 200 queries": _recall("day_right → night_right"),
     }
-    return tuple(
-        Question(
-            "", f"{text}, webcams alone", "webcam_encoders", images, _recall(column), row, other
-        )
-        for images, column in kinds.items()
-    )
+    return _asked(f"{text}, webcams alone", "webcam_encoders", kinds, row, other)
 
 
 def _new(row: str, other: str) -> tuple[Question, ...]:
-    kinds = {"winter_snow": "rendered snow, 107 queries", "night": "rendered night, 107 queries"}
-    rendered = tuple(
-        Question(
-            "",
-            f"a condition without poses: {row} over {other}",
-            "new_condition",
-            images,
-            _arm(condition),
-            row,
-            other,
-        )
-        for condition, images in kinds.items()
-    )
-    return rendered + (
-        Question(
-            "",
-            f"a condition without poses: {row} over {other}",
-            "new_condition_webcams",
-            "webcams by night, 256 tiles",
-            _arm(""),
-            row,
-            other,
-        ),
+    """A question on a condition without poses."""
+    rendered = {
+        "rendered snow, 107 queries": _arm("winter_snow"),
+        "rendered night, 107 queries": _arm("night"),
+    }
+    webcams = {"webcams by night, 256 tiles": _arm("")}
+    text = f"a condition without poses: {row} over {other}"
+    return (
+        *_asked(text, "new_condition", rendered, row, other),
+        *_asked(text, "new_condition_webcams", webcams, row, other),
     )
 
 
@@ -378,17 +367,15 @@ QUESTIONS = (
     *_new("translated", "photometric"),
     *_new("translated", "colour transfer"),
     *_new("photometric", "true pairs"),
-    *(
-        Question(
-            "",
-            "a fine stage with near negatives over one encoder for both",
-            "fine_stage",
-            f"rendered {condition}, 107 queries, within 0.5 m 5°",
-            _share(condition, "0.5 m 5°"),
-            NEGATIVES,
-            COARSE_BOTH,
-        )
-        for condition in ("summer_day", "winter_snow", "night")
+    *_asked(
+        "a fine stage with near negatives over one encoder for both",
+        "fine_stage",
+        {
+            f"rendered {condition}, 107 queries, within 0.5 m 5°": _share(condition, "0.5 m 5°")
+            for condition in ("summer_day", "winter_snow", "night")
+        },
+        NEGATIVES,
+        COARSE_BOTH,
     ),
 )
 UNTESTED = (

@@ -22,6 +22,7 @@ from benchmark.research.experiment import Experiment
 from disam_ros import image
 from disam_ros.datasets.dataset import Dataset, DatasetWriter
 from training.data.augment import photometric
+from training.data.image_store import to_pixels
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
 from training.engine.checkpoints import load_stage
@@ -43,7 +44,7 @@ Restyle = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]  # uint8 R
 def photometrically(picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """Random gamma, contrast, noise and grey, as in training but stronger."""
     x = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
-    return _pixels(photometric(x, STRENGTH, random))
+    return to_pixels(photometric(x, STRENGTH, random))
 
 
 class ColourTransfer:
@@ -76,7 +77,7 @@ class Translation:
     @torch.inference_mode()
     def __call__(self, picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
         x = image.to_tensor(picture, self._size)[None]
-        translated = _pixels(self._decoder(self._encoder(x))[0])
+        translated = to_pixels(self._decoder(self._encoder(x))[0])
         height, width = picture.shape[:2]
         return cv2.resize(translated, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -123,12 +124,6 @@ def write_restyled(source: Path, target: Path, domain: str, restyle: Restyle, se
             picture = restyle(image.read(dataset.path(record)), random)
             jpeg, pose = image.encode_jpeg(picture), record.map_from_camera
             writer.add(jpeg, record.stamp_ns, record.camera, domain, pose)
-
-
-def _pixels(x: torch.Tensor) -> NDArray[Any]:
-    """Image [3, H, W] in [−1, 1] → uint8 RGB [H, W, 3]."""
-    pixels = (127.5 * (x.clamp(-1, 1) + 1)).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def _lab(picture: NDArray[Any]) -> NDArray[Any]:

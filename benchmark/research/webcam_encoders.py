@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from benchmark.accuracy import gardens_point
-from benchmark.networks import encoders_of, pretrained, recipe_of
+from benchmark.networks import encoders_of, recipe_of
 from benchmark.research import losses
-from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
+from benchmark.research.experiment import SHARE, main, settings_of
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
 from training.engine.networks import State
@@ -49,7 +49,8 @@ def measure(
     recipe = row_recipe(losses.CONTRASTIVE, data)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, data)
-    rows, _ = experiment(judge, runs, data).measure(seeds, finished)
+    study = losses.experiment("webcam encoders", ROWS, row_recipe, judge, runs, data)
+    rows, _ = study.measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
@@ -58,17 +59,6 @@ def measure(
         "start": judge.recall(judge.start),
         "rows": rows,
     }
-
-
-def experiment(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
-    """The trainings of all rows."""
-    return Experiment(
-        name="webcam encoders",
-        root=runs,
-        rows={name: f"{number}-{{seed}}" for number, name in enumerate(ROWS)},
-        overlay=lambda row, _: row_recipe(row, data),
-        judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
-    )
 
 
 def row_recipe(name: str, data: Path = DATA) -> TrainConfig:
@@ -85,12 +75,8 @@ def row_recipe(name: str, data: Path = DATA) -> TrainConfig:
     )
 
 
-class Judge:
+class Judge(losses.Judge):
     """Recall of weights on photographs of cameras and streets that taught nothing."""
-
-    def __init__(self, recipe: TrainConfig, data: Path = DATA) -> None:
-        self.start = pretrained(recipe)  # the encoders that every row starts from
-        self._recipe, self._data = recipe, data
 
     @property
     def queries(self) -> dict[str, int]:

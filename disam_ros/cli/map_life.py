@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from disam_ros.cli.arguments import (
     MODEL_HELP,
@@ -26,11 +26,6 @@ from disam_ros.files.outputs import EXPORT, FILE, MAP
 from disam_ros.files.paths import find_model
 from disam_ros.files.printable import say
 from disam_ros.node_config import MapBuilderNodeConfig
-
-if TYPE_CHECKING:
-    from disam_ros.datasets.sources import ImageSource
-    from disam_ros.mapping.encoding import BatchEncoder
-    from disam_ros.models.model import Model
 
 FORMATS = ("geojson", "kml", "tum", "colmap", "utm")
 FOLDERS = ("colmap", "utm")  # formats that are directories
@@ -220,6 +215,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
     from disam_ros.device import select_device
     from disam_ros.mapping.life.merging import extend, settings_of
     from disam_ros.mapping.place_map import PlaceMap
+    from disam_ros.mapping.ray_encoder import ray_encoder
     from disam_ros.models.model import load_model
 
     options = bag_options_of(arguments)
@@ -242,7 +238,7 @@ def extend_command(arguments: argparse.Namespace) -> None:
         arguments.output,
         config,
         str(select_device(arguments.device)),
-        encoder=_ray_encoder(model, arguments.ray) if arguments.ray else None,
+        encoder=partial(ray_encoder, arguments.ray, model) if arguments.ray else None,
         align=arguments.align,
         overwrite=arguments.overwrite,
     )
@@ -276,22 +272,6 @@ def prune_command(arguments: argparse.Namespace) -> None:
     )
     used = f", {int((uses > 0).sum())} were right answers" if arguments.used else ""
     say(f"{len(new_map)} of {len(place_map)} images{used} → {arguments.output}")
-
-
-def _ray_encoder(
-    model: Model, address: str
-) -> Callable[[ImageSource, MapBuilderConfig], BatchEncoder]:
-    """Returns a function that makes the encoder of a drive on a Ray cluster."""
-    from disam_ros.mapping.encoding import row_makers
-    from disam_ros.mapping.ray_encoder import RayEncoder
-    from disam_ros.mapping.views import MapViews
-
-    def make(drive: ImageSource, config: MapBuilderConfig) -> BatchEncoder:
-        views = MapViews(drive.info.cameras, config.field_of_view)
-        makers = row_makers(config, views.cameras)
-        return RayEncoder(model, config.descriptor, address, makers)
-
-    return make
 
 
 def align_command(arguments: argparse.Namespace) -> None:

@@ -94,13 +94,9 @@ def build_map_command(arguments: argparse.Namespace) -> None:
     else:
         source = open_dataset(arguments.dataset)
     if arguments.ray:
-        from disam_ros.mapping.encoding import row_makers
-        from disam_ros.mapping.ray_encoder import RayEncoder
-        from disam_ros.mapping.views import MapViews
+        from disam_ros.mapping.ray_encoder import ray_encoder
 
-        views = MapViews(source.info.cameras, config.field_of_view)
-        makers = row_makers(config, views.cameras)
-        encoder = RayEncoder(model, config.descriptor, arguments.ray, makers)
+        encoder = ray_encoder(arguments.ray, model, source, config)
     device = select_device(arguments.device)
     output, overwrite = arguments.output, arguments.overwrite
     try:

@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.errors import ImageError
-from disam_ros.image import require_pixels, size_of
+from disam_ros.image import PNG, PNG_END, require_pixels, size_of
 
 DEPTH_UNIT = 0.002  # metres per step in the datasets written here: up to 131 m
 UNKNOWN, BEYOND = 0, 65535
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
 
 
 def encode_depth(depth: NDArray[np.floating[Any]], unit: float = DEPTH_UNIT) -> bytes:
@@ -41,7 +39,7 @@ def decode_depth(data: bytes, unit: float, what: str = "depth map") -> NDArray[n
 
     Raises ImageError, naming `what`, for bytes that are no complete 16-bit PNG of one channel.
     """
-    if not data.startswith(PNG_START) or not data.endswith(PNG_END):
+    if not data.startswith(PNG) or not data.endswith(PNG_END):
         raise ImageError(f"{what} is no complete PNG ({len(data)} bytes)")
     height, width = size_of(data, what)
     require_pixels(height, width, what)

@@ -36,7 +36,8 @@ def read_table(file: Path, columns: Sequence[str]) -> tuple[NDArray[np.int64], N
         stamps = np.array([int(row[0]) for row in rows], dtype=np.int64)
         values = np.array([[float(v) for v in row[1:]] for row in rows], dtype=np.float64)
     except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise DatasetError(f"{file} is malformed ({error}); expected columns {columns}") from error
+        expected = ", ".join(columns)
+        raise DatasetError(f"{file} is malformed ({error}); expected columns {expected}") from error
     order = np.argsort(stamps, kind="stable")
     return stamps[order], values.reshape(-1, len(columns) - 1)[order]
 

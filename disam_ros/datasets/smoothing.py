@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from disam_ros.errors import DatasetError
+from disam_ros.errors import DatasetError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.pose_buffer import NANOSECONDS, Track
 
@@ -66,7 +66,7 @@ def smooth(
     stamps [ns] and turn rates about the vertical [rad/s], in place of the odometry's turns. Raises
     DatasetError where GTSAM is missing or nothing remains.
     """
-    gtsam = _gtsam()
+    gtsam = import_gtsam("smoothing of fixes", DatasetError)
     stamps, poses = odometry
     gaps = np.diff(stamps)
     jumps = np.linalg.norm(np.diff([pose.translation for pose in poses], axis=0), axis=1)
@@ -281,13 +281,13 @@ def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform
     """Optimize the pose graph: map_from_body of the path's nodes."""
     graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
     for row, pose in enumerate(begin):
-        values.insert(row, _pose3(gtsam, pose))
+        values.insert(row, pose3(gtsam, pose))
     # Odometry has z up: roll and pitch are known, the fixes tell all else.
     loose = gtsam.noiseModel.Diagonal.Sigmas(np.array([0.02, 0.02, 1e3, 1e6, 1e6, 1e6]))
-    graph.add(gtsam.PriorFactorPose3(0, _pose3(gtsam, begin[0]), loose))
+    graph.add(gtsam.PriorFactorPose3(0, pose3(gtsam, begin[0]), loose))
     for row, (step, sigmas) in enumerate(zip(path.steps, path.sigmas, strict=True)):
         noise = gtsam.noiseModel.Diagonal.Sigmas(sigmas)
-        graph.add(gtsam.BetweenFactorPose3(row, row + 1, _pose3(gtsam, step), noise))
+        graph.add(gtsam.BetweenFactorPose3(row, row + 1, pose3(gtsam, step), noise))
     spacing = float(np.median(np.diff(path.fixes.stamps))) / NANOSECONDS
     wider = np.sqrt(max(1.0, CORRELATED / max(spacing, 1e-3)))
     loss = gtsam.noiseModel.mEstimator.Cauchy.Create(OUTLIER / wider)
@@ -300,21 +300,21 @@ def _optimize(gtsam: Any, path: _Path, begin: list[Transform]) -> list[Transform
     return [Transform.from_rotation(pose.translation(), pose.rotation().matrix()) for pose in poses]
 
 
-def _pose3(gtsam: Any, pose: Transform) -> Any:
+def pose3(gtsam: Any, pose: Transform) -> Any:
     """A pose as GTSAM's."""
     return gtsam.Pose3(gtsam.Rot3(pose.rotation), pose.translation)
 
 
-def _gtsam() -> Any:
-    """Import GTSAM. Raises DatasetError with the command that installs it."""
+def import_gtsam(what: str, fault: type[DisamError]) -> Any:
+    """Import GTSAM. Raises `fault` with the command that installs it, for what needs it."""
     try:
         import gtsam
     except ImportError as error:
-        raise DatasetError(f"smoothing of fixes needs GTSAM ({error}): {INSTALL}") from error
+        raise fault(f"{what} needs GTSAM ({error}): {INSTALL}") from error
     numbers = [metadata.version(name).split(".")[:2] for name in ("gtsam", "numpy")]
     ours, arrays = ((int(major), int(minor)) for major, minor in numbers)
     if ours < (4, 3) and arrays >= (2, 0):  # where it ends the process
-        raise DatasetError(
+        raise fault(
             "GTSAM 4.2 crashes with NumPy 2: take Python 3.11 or newer and GTSAM 4.3, or pip "
             "install 'numpy<2'"
         )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from disam_ros.errors import DatasetError
 from disam_ros.evaluation.judge import OVERALL, Condition, Evaluation
 from disam_ros.files.checking import check_entries
 from disam_ros.files.reading import read_json
-from disam_ros.files.writing import atomic_file
+from disam_ros.files.writing import atomic_file, finite
 
 Results = dict[str, Any]  # contents of a results.json
 FORMAT_VERSION = 1
+DIGITS = 6  # decimals of numbers
 FRAME_KINDS = {
     **dict.fromkeys(("condition", "camera", "outcome"), list[str]),
     "stamp_ns": list[int],
@@ -52,7 +52,7 @@ def to_json(evaluation: Evaluation) -> Results:
         OVERALL: _figures(evaluation.overall),
         "frames": _frames(evaluation),
     }
-    return {name: _finite(value) for name, value in values.items()}
+    return {name: finite(value, DIGITS) for name, value in values.items()}
 
 
 def write_results(path: Path, evaluation: Evaluation) -> None:
@@ -131,14 +131,3 @@ def _frames(evaluation: Evaluation) -> dict[str, list[object]]:
         for frame in condition.frames
     ]
     return {column: [row[column] for row in rows] for column in FRAME_COLUMNS}
-
-
-def _finite(value: object) -> object:
-    """Rounds the numbers in a value; None replaces those that are not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value

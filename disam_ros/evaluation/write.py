@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from disam_ros.datasets.sources import ImageSource
+from disam_ros.datasets.text_rows import tum_line
 from disam_ros.device import describe_device, processor_name, threads
 from disam_ros.evaluation.answers import write_answers
 from disam_ros.evaluation.drive import Drive
@@ -35,7 +36,6 @@ from disam_ros.localization.query import MISSING, UNREADABLE
 REPORT, RESULTS = "report.html", "results.json"
 ANSWERS, TRAJECTORIES, PREDICTIONS = "answers.csv", "trajectories", "predictions"
 WIDTH = 140  # characters of a table that is not shown on a terminal
-NS = 10**9
 
 
 def write_evaluation(
@@ -135,13 +135,11 @@ def write_trajectories(directory: Path, evaluation: Evaluation) -> None:
             _write(directory / f"{stem}_truth.txt", [(f, f.truth) for f in frames])
 
 
-def tum_line(stamp_ns: int, pose: Transform) -> str:
-    """Formats one pose; the time has nanoseconds."""
-    values = " ".join(f"{v:.9f}" for v in (*pose.translation, *pose.quaternion))
-    return f"{stamp_ns // NS}.{stamp_ns % NS:09d} {values}"
-
-
 def _write(path: Path, poses: list[tuple[EvaluatedFrame, Transform | None]]) -> None:
-    rows = [(f.answer.record.stamp_ns, pose) for f, pose in poses if pose is not None]
+    rows = [
+        (f.answer.record.stamp_ns, (*pose.translation, *pose.quaternion))
+        for f, pose in poses
+        if pose is not None
+    ]
     rows.sort(key=lambda row: row[0])
     path.write_text("".join(f"{tum_line(*row)}\n" for row in rows))

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,19 @@ def write_json(path: Path, values: Mapping[str, Any], indent: int = 2) -> None:
     """Write JSON atomically."""
     with atomic_file(path) as file:
         file.write(json.dumps(values, indent=indent) + "\n")
+
+
+def finite(value: Any, digits: int | None = None) -> Any:
+    """Return a value for JSON: None replaces numbers that are not finite, others are rounded."""
+    if isinstance(value, dict):
+        return {key: finite(entry, digits) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry, digits) for entry in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else round(value, digits)
 
 
 def describe_fault(error: OSError) -> str:

@@ -11,17 +11,26 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from disam_ros.config import DescriptorConfig
-from disam_ros.datasets.sources import PosedImage
+from disam_ros.config import DescriptorConfig, MapBuilderConfig
+from disam_ros.datasets.sources import ImageSource, PosedImage
 from disam_ros.device import CPU
 from disam_ros.errors import ConfigError
 from disam_ros.image import limit_megapixels, megapixels
-from disam_ros.mapping.encoding import Encoded, RowMaker, encode, read_images
+from disam_ros.mapping.encoding import Encoded, RowMaker, encode, read_images, row_makers
+from disam_ros.mapping.views import MapViews
 from disam_ros.models.backend import Backend, select_backend
 from disam_ros.models.model import Model
 
 PER_CPU = 2  # batches in flight per core of the cluster
 RETRIES = 5  # of a batch whose worker died
+
+
+def ray_encoder(
+    address: str, model: Model, drive: ImageSource, config: MapBuilderConfig
+) -> RayEncoder:
+    """Returns the encoder of a drive on a Ray cluster. Raises as `RayEncoder` and `row_makers`."""
+    views = MapViews(drive.info.cameras, config.field_of_view)
+    return RayEncoder(model, config.descriptor, address, row_makers(config, views.cameras))
 
 
 class RayEncoder:

@@ -8,7 +8,6 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import rclpy
 from rclpy.exceptions import NoTypeSupportImportedException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -19,7 +18,7 @@ from disam_ros.datasets.bags.poses import POSE_TYPES
 from disam_ros.datasets.bags.writer import BagWriter
 from disam_ros.errors import BagError
 from disam_ros.nodes.rclpy_extra.process import InterruptibleExecutor
-from disam_ros.nodes.rclpy_extra.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import own_node
 from disam_ros.nodes.replay.player import message_class
 
 TYPES = {
@@ -34,21 +33,14 @@ def record(bag: Path, seconds: float) -> Path:
 
     Raises BagError where nothing is heard, ConfigError where ROS does not start.
     """
-    with starting():
-        rclpy.init()
-        node = rclpy.create_node("disam_doctor", enable_rosout=False)
-    executor = InterruptibleExecutor(context=node.context)
-    executor.add_node(node)
-    try:
-        with BagWriter(bag) as writer:
-            listener = _Listener(node, writer)
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                listener.subscribe()
-                executor.spin_once(timeout_sec=SLICE)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with own_node("disam_doctor") as node, BagWriter(bag) as writer:
+        executor = InterruptibleExecutor(context=node.context)
+        executor.add_node(node)
+        listener = _Listener(node, writer)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            listener.subscribe()
+            executor.spin_once(timeout_sec=SLICE)
     if not listener.counts:
         raise BagError(
             f"nothing was heard in {seconds:g} s: are the nodes running, with this ROS_DOMAIN_ID?"

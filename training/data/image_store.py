@@ -184,3 +184,9 @@ def random_view(
 
 def zoom_range(crops: CropConfig, tiled: bool) -> list[float]:
     return TILE_ZOOM if tiled else crops.zoom
+
+
+def to_pixels(image: Tensor) -> NDArray[np.uint8]:
+    """Returns an image [3, H, W] in [−1, 1] as uint8 RGB [H, W, 3]."""
+    pixels = (127.5 * (image.clamp(-1, 1) + 1)).round().byte()
+    return np.asarray(pixels.permute(1, 2, 0).contiguous().numpy(), np.uint8)

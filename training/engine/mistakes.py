@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from disam_ros.files.html import data_uri
 from disam_ros.image import encode_jpeg
+from training.data.image_store import to_pixels
 from training.engine.validate import Compared, ValidationSet
 
 WORST = 6  # pairs that are shown
@@ -57,5 +58,4 @@ def worst(entries: Sequence[Compared], validation: ValidationSet, count: int) ->
 
 def _picture(image: Tensor) -> str:
     """Encodes an image [3, H, W] in [−1, 1] as a data URL."""
-    pixels = (127.5 * (image.clamp(-1, 1) + 1)).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels)).decode()
+    return data_uri(encode_jpeg(to_pixels(image)))

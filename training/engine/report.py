@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from disam_ros.files.html import render
 from disam_ros.files.writing import atomic_file
 from training.engine.checkpoints import Progress
 from training.engine.judgement import Judgement
@@ -44,14 +43,8 @@ class Report:
 
 def write_report(report: Report, path: Path) -> Path:
     """Write the page; it needs no other file."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(report=report, width=WIDTH, height=HEIGHT)
+    values = {"report": report, "width": WIDTH, "height": HEIGHT}
+    page = render("training.engine", TEMPLATE, values)
     with atomic_file(path) as file:
         file.write(page)
     return path

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from tqdm import tqdm
 
 from disam_ros.camera import Camera
@@ -230,12 +231,8 @@ def _bilinear(
     tile: NDArray[np.uint8], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """Interpolate at positions [h, w], counted from the middle of pixel (0, 0): [h, w, C]."""
-    last = tile.shape[0] - 1
-    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
-    y0, y1 = np.clip(top, 0, last), np.clip(top + 1, 0, last)
-    x0, x1 = np.clip(left, 0, last), np.clip(left + 1, 0, last)
-    upper = (1 - right) * tile[y0, x0] + right * tile[y0, x1]
-    lower = (1 - right) * tile[y1, x0] + right * tile[y1, x1]
-    values: NDArray[np.uint8] = np.rint((1 - down) * upper + down * lower).astype(np.uint8)
-    return values
+    channels = [
+        map_coordinates(channel, (rows, columns), np.float64, order=1, mode="nearest")
+        for channel in np.moveaxis(tile, -1, 0)
+    ]
+    return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pymap3d
 from numpy.typing import NDArray
 
 from disam_ros.config import FIX_DEVIATION
@@ -86,12 +85,9 @@ def read_fixes(
     if not rows:
         raise BagError(f"bag {reader.path}: {', '.join(topics) or '/fix'} holds no valid fix")
     stamps = np.array(sorted(rows), np.int64)
-    latitudes, longitudes, heights, sigmas = np.array([rows[stamp] for stamp in stamps]).T
-    origin = origin or Origin(float(latitudes[0]), float(longitudes[0]))
-    base = (origin.latitude, origin.longitude, heights[0])
-    positions = np.stack(pymap3d.geodetic2enu(latitudes, longitudes, heights, *base), 1)
-    positions[:, :2] = positions[:, :2] @ origin.enu_from_map
-    return Fixes(stamps, positions, sigmas), origin, frame
+    values = np.array([rows[stamp] for stamp in stamps])
+    origin = origin or Origin(*values[0, :2].tolist())
+    return Fixes(stamps, origin.to_map(values[:, :2], values[:, 2]), values[:, 3]), origin, frame
 
 
 def find_origin(reader: BagReader, track: PoseBuffer) -> Origin | None:

@@ -22,7 +22,8 @@ from disam_ros.datasets.sensor_tables import (
     ODOM_FILE,
     read_table,
 )
-from disam_ros.errors import BagError, DatasetError, GeometryError, ImageError
+from disam_ros.datasets.text_rows import located
+from disam_ros.errors import BagError, DatasetError, ImageError
 from disam_ros.files.outputs import require_outside
 from disam_ros.files.reading import read_bytes
 from disam_ros.geometry import Transform
@@ -157,10 +158,8 @@ def _odom_events(
 ) -> Iterator[Event]:
     """Events of odometry. Raises DatasetError."""
     for stamp, row in zip(stamps.tolist(), values, strict=True):
-        try:
+        with located(f"odometry at {stamp} ns"):
             odom_from_base = Transform(row[:3], row[3:7])
-        except GeometryError as error:
-            raise DatasetError(f"odometry at {stamp} ns: {error}") from error
         yield stamp, partial(writer.odom, stamp, odom_from_base, *row[7:])
 
 

@@ -30,8 +30,8 @@ from disam_ros.datasets.formats.reconstruction import (
     georegister_setting,
     scale_setting,
 )
-from disam_ros.datasets.text_rows import text_rows, to_floats
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.datasets.text_rows import located, text_rows, to_floats
+from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines, reading
 from disam_ros.geometry import Transform
 from disam_ros.settings import setting
@@ -68,10 +68,8 @@ class Registered:
     def world_from_camera(self) -> Transform:
         """The camera's pose. Raises DatasetError where it is none."""
         w, x, y, z, *shift = self.camera_from_world
-        try:
+        with located(self.where):
             return Transform(np.array(shift), np.array([x, y, z, w])).inverse()
-        except GeometryError as error:
-            raise DatasetError(f"{self.where}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -145,10 +143,8 @@ def _camera(where: str, model: str, size: tuple[int, int], values: NDArray[np.fl
     cx, cy = parameters["cx"] - 0.5, parameters["cy"] - 0.5
     distortion = distortion if any(distortion) or lens == FISHEYE else ()
     camera = Camera(*size, fx, fy, cx, cy, distortion, LOOKS_AHEAD, lens)
-    try:
+    with located(where):
         camera.check()
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error
     return camera
 
 

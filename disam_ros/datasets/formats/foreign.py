@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import DatasetInfo
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.datasets.text_rows import located
+from disam_ros.errors import DatasetError
 from disam_ros.files.reading import parsing
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform
 from disam_ros.settings import REQUIRED, setting
@@ -115,10 +116,8 @@ def pose_at_center(where: str, wxyz: NDArray[np.float64], center: NDArray[np.flo
 
     Raises DatasetError unless the quaternion is a unit one.
     """
-    try:
+    with located(where):
         return Transform(center, np.array([-wxyz[1], -wxyz[2], -wxyz[3], wxyz[0]]))
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error
 
 
 def pinhole(size: tuple[int, int], values: Sequence[float], what: str) -> Camera:

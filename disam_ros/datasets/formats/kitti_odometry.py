@@ -28,13 +28,12 @@ from disam_ros.datasets.formats.foreign import (
     domain_setting,
     image_files,
 )
-from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
+from disam_ros.datasets.text_rows import matrix_of, nanoseconds, pose_of_matrix, text_rows
 from disam_ros.errors import DatasetError, GeometryError
 from disam_ros.geometry import Transform
 from disam_ros.settings import REQUIRED, setting
 
 CAMERA = "front"
-MATRIX = " ".join(f"m{row}{column}" for row in "123" for column in "1234")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _read_calibration(path: Path, number: int) -> tuple[NDArray[np.float64], Tra
     """The matrix of intrinsics [3, 3] [px] and the pose of the camera in camera 0's frame."""
     for where, fields in text_rows(path):
         if fields[0].rstrip(":") == f"P{number}":
-            projection = to_floats(where, fields[1:], MATRIX).reshape(3, 4)
+            projection = matrix_of(where, fields[1:])
             k = projection[:, :3]
             if not min(k[0, 0], k[1, 1]) > 0:
                 raise DatasetError(f"{where}: expected focal lengths above 0, got {k.tolist()}")
@@ -103,7 +102,4 @@ def _read_calibration(path: Path, number: int) -> tuple[NDArray[np.float64], Tra
 def _read_poses(path: Path) -> list[Transform]:
     """Read first_from_frame of camera 0; empty where there is no file."""
     rows = text_rows(path) if path.is_file() else ()
-    return [
-        pose_of_matrix(where, to_floats(where, fields, MATRIX).reshape(3, 4))
-        for where, fields in rows
-    ]
+    return [pose_of_matrix(where, matrix_of(where, fields)) for where, fields in rows]

@@ -32,8 +32,8 @@ from disam_ros.datasets.formats.reconstruction import (
     georegister_setting,
     scale_setting,
 )
-from disam_ros.datasets.text_rows import pose_of_matrix
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.datasets.text_rows import located, pose_of_matrix
+from disam_ros.errors import DatasetError
 from disam_ros.files.checking import check_entries
 from disam_ros.files.reading import parse_json, read_bytes
 from disam_ros.geometry import Transform
@@ -145,10 +145,8 @@ def _camera(where: str, values: Mapping[str, Any], photo: Path) -> Camera:
         LOOKS_AHEAD,
         model,
     )
-    try:
+    with located(where):
         camera.check()
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error
     return camera if (width, height) == full else _of_size(where, camera, (width, height))
 
 

@@ -32,7 +32,8 @@ from disam_ros.datasets.formats.foreign import (
     Format,
     domain_setting,
 )
-from disam_ros.errors import DatasetError, GeometryError, ImageError
+from disam_ros.datasets.text_rows import located, pose_of_matrix
+from disam_ros.errors import DatasetError, ImageError
 from disam_ros.geometry import Transform
 from disam_ros.image import decode
 from disam_ros.pose_buffer import NANOSECONDS
@@ -75,7 +76,7 @@ class Rtabmap(Format):
         for shot in shots:
             matrix = poses.get(shot.node)
             where = f"{path}: optimized pose of node {shot.node}"
-            base = None if matrix is None else _transform(where, matrix)
+            base = None if matrix is None else pose_of_matrix(where, matrix)
             source = f"node {shot.node}" + (f", camera {shot.part}" if shot.parts > 1 else "")
             sources[source] = shot
             pose, name = base and base @ shot.camera.base_from_camera, names[shot.camera]
@@ -195,16 +196,6 @@ def _matrix(path: Path, name: str, data: object, kind: int) -> NDArray[Any]:
     return np.frombuffer(raw, "<i4" if kind == INT32 else "<f4")
 
 
-def _transform(where: str, matrix: NDArray[np.float64]) -> Transform:
-    """A Transform of its matrix [3, 4]. Raises DatasetError."""
-    try:
-        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3]) - 1.0) > 1e-3:
-            raise GeometryError("expected a rotation and a translation")
-        return Transform.from_rotation(matrix[:, 3], matrix[:, :3])
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error
-
-
 def _shots(path: Path, database: sqlite3.Connection) -> list[_Shot]:
     """Read the shots of the nodes that have an image; intermediate nodes have none."""
     stamps = dict(_scan(path, database, "SELECT id, stamp FROM Node"))
@@ -265,7 +256,7 @@ def _camera(where: str, data: bytes) -> tuple[Camera, int]:
     matrix, lens, _, projection = np.split(doubles, np.cumsum(counts)[:3])
     if mount not in (0, 12) or len(matrix) not in (0, 9) or len(projection) not in (0, 12):
         raise ValueError(f"matrices of {counts} and {mount} numbers")
-    base = Transform.identity() if not mount else _transform(where, pose.reshape(3, 4))
+    base = Transform.identity() if not mount else pose_of_matrix(where, pose.reshape(3, 4))
     matrix = matrix.reshape(3, 3) if len(matrix) else projection.reshape(-1, 4)[:, :3]
     if not len(matrix) or matrix[0, 0] <= 0:
         unknown = Camera(width, height, 0.0, 0.0, 0.0, 0.0, base_from_camera=base)
@@ -276,10 +267,8 @@ def _camera(where: str, data: bytes) -> tuple[Camera, int]:
     fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     model = FISHEYE if fisheye else PINHOLE
     camera = Camera(width, height, fx, fy, cx, cy, distortion, base, model)
-    try:
+    with located(where):
         camera.check()
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error
     return camera, size + 4 * mount
 
 

@@ -13,11 +13,11 @@ import pymap3d
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from disam_ros.datasets.text_rows import to_floats
+from disam_ros.datasets.text_rows import located, to_floats
 from disam_ros.datasets.trajectories.columns import header_names, time_columns
 from disam_ros.datasets.trajectories.text import EXPECTED
 from disam_ros.datasets.trajectories.times import to_stamps
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
@@ -99,18 +99,14 @@ def local_poses(
         order = order[_plausible(path, stamps, degrees, heights, order)]
     times, degrees, heights = np.asarray(stamps, np.int64)[order], degrees[order], heights[order]
     place = origin or Origin(*map(float, degrees[0]))
-    base = (place.latitude, place.longitude, heights[0])
-    points = np.stack(pymap3d.geodetic2enu(*degrees.T, heights, *base), 1)
-    points[:, :2] = points[:, :2] @ place.enu_from_map
+    points = place.to_map(degrees, heights)
     if headings is not None:
         yaws = np.pi / 2 - np.radians(headings[order]) - place.yaw
     else:
         yaws = _yaws_of_motion(path, points)
     turns = Rotation.from_euler("z", yaws[:, None]).as_quat()
-    try:
+    with located(str(path)):
         poses = [Transform(p, q) for p, q in zip(points, turns, strict=True)]
-    except GeometryError as error:
-        raise DatasetError(f"{path}: {error}") from error
     return times.tolist(), poses, place
 
 

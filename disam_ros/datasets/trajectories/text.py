@@ -12,17 +12,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.datasets.text_rows import nanoseconds, pose_of_matrix, text_rows, to_floats
+from disam_ros.datasets.text_rows import (
+    located,
+    matrix_of,
+    nanoseconds,
+    pose_of_matrix,
+    text_rows,
+    to_floats,
+)
 from disam_ros.datasets.trajectories.columns import Columns, columns_of, is_header, split_row
 from disam_ros.datasets.trajectories.times import UNITS, to_stamps, unit_of
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.errors import DatasetError
 from disam_ros.files.reading import read_lines
 from disam_ros.geometry import Transform
 
 logger = logging.getLogger(__name__)
 
 POSE = "tx ty tz qx qy qz qw"
-MATRIX = " ".join(f"m{row}{column}" for row in "123" for column in "1234")
 TIMES = "times.txt"
 COMMENTS = "#%"
 NORM = 0.05  # by which a quaternion's norm may differ from 1
@@ -104,7 +110,7 @@ def _matrices(path: Path, rows: Sequence[Row]) -> Poses:
     for where, fields in rows:
         place, texts = next(times, (f"{path.parent / TIMES}, which has fewer lines", [""]))
         stamps.append(nanoseconds(place, texts[0]))
-        poses.append(pose_of_matrix(where, to_floats(where, fields, MATRIX).reshape(3, 4)))
+        poses.append(pose_of_matrix(where, matrix_of(where, fields)))
     return stamps, poses
 
 
@@ -124,7 +130,5 @@ def _pose(where: str, values: NDArray[np.float64]) -> Transform:
             f"{where}: {values[3:].tolist()} is no unit quaternion x y z w; if the columns have "
             f"another order, say it in a first line, such as '# timestamp {POSE}'"
         )
-    try:
+    with located(where):
         return Transform(values[:3], values[3:])
-    except GeometryError as error:
-        raise DatasetError(f"{where}: {error}") from error

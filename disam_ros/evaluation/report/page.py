@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -36,7 +34,9 @@ from disam_ros.evaluation.report.timeline import (
 )
 from disam_ros.evaluation.result_table import number, percent, plain
 from disam_ros.evaluation.tables import tables
+from disam_ros.files.html import data_uri, render
 from disam_ros.files.writing import atomic_file
+from disam_ros.image import encode_jpeg
 from disam_ros.mapping.place_map import PlaceMap
 
 MAX_WIDTH = 480  # of an image [pixels]
@@ -48,15 +48,8 @@ def write_report(
     path: Path, evaluation: Evaluation, examples: Sequence[Example], place_map: PlaceMap
 ) -> None:
     """Writes report.html. The file appears when it is complete."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("disam_ros.evaluation.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2")
-    text = page.render(_contents(evaluation, examples, place_map))
+    contents = _contents(evaluation, examples, place_map)
+    text = render("disam_ros.evaluation.report", "page.html.j2", contents)
     with atomic_file(path, encoding="utf-8") as file:
         file.write(text)
 
@@ -235,12 +228,10 @@ def _picture(image: NDArray[np.uint8] | None) -> str | None:
     if image is None:
         return None
     height, width = image.shape[:2]
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if width > MAX_WIDTH:
         size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return data_uri(encode_jpeg(image, QUALITY))
 
 
 def _metres(value: float) -> str:

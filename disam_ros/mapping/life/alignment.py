@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.datasets.sensor_tables import FIX_COLUMNS, read_table
 from disam_ros.errors import MapError
-from disam_ros.files.reading import read_lines
 from disam_ros.fixes import register
 from disam_ros.geodesy import Origin, require_place
 from disam_ros.geometry import Transform
@@ -110,25 +109,22 @@ def align_to_origin(
 
 
 def read_fixes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Stamps int64 [n], increasing, and latitude and longitude [n, 2] [deg]. Raises MapError."""
-    expected = "expected a table with the columns stamp_ns, latitude, longitude"
-    try:
-        rows = [
-            (int(row["stamp_ns"]), float(row["latitude"]), float(row["longitude"]))
-            for row in csv.DictReader(read_lines(path, MapError))
-        ]
-        stamps = np.array([row[0] for row in rows], np.int64)
-    except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise MapError(f"{path} is malformed ({error}): {expected}") from error
-    fixes = [row for row in rows if np.isfinite(row[1:]).all() and any(row[1:])]
-    if not fixes:
-        raise MapError(f"{path} holds no fix: {expected}")
-    for _, latitude, longitude in fixes:
+    """Stamps int64 [n], increasing, and latitude and longitude [n, 2] [deg].
+
+    Raises DatasetError for a malformed table, MapError for one without a fix.
+    """
+    columns = FIX_COLUMNS[:3]
+    stamps, degrees = read_table(path, columns)
+    valid = np.isfinite(degrees).all(1) & degrees.any(1)
+    if not valid.any():
+        raise MapError(
+            f"{path} holds no fix: expected a table with the columns {', '.join(columns)}"
+        )
+    stamps, first = np.unique(stamps[valid], return_index=True)
+    degrees = degrees[valid][first]
+    for latitude, longitude in degrees.tolist():
         require_place(latitude, longitude, str(path))
-    fixes.sort()
-    stamps = np.array([row[0] for row in fixes], np.int64)
-    stamps, first = np.unique(stamps, return_index=True)
-    return stamps, np.array([row[1:] for row in fixes])[first]
+    return stamps, degrees
 
 
 def _extent(points: NDArray[np.float64]) -> float:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from disam_ros.datasets.records import ImageRecord
+from disam_ros.datasets.text_rows import tum_line
 from disam_ros.errors import MapError
 from disam_ros.files.outputs import EXPORT, atomic_directory, output_file
 from disam_ros.files.printable import printable
@@ -88,9 +89,7 @@ def export_tum(part: Part, path: Path, overwrite: bool = False) -> None:
     order = np.argsort([record.stamp_ns for record in records(part)], kind="stable")
     with output_file(path, overwrite) as file:
         for record, pose in ((records(part)[i], part.poses[i]) for i in order):
-            values = " ".join(f"{v:.9f}" for v in pose)
-            stamp = record.stamp_ns
-            file.write(f"{stamp // 10**9}.{stamp % 10**9:09d} {values}\n")
+            file.write(f"{tum_line(record.stamp_ns, pose)}\n")
 
 
 def export_colmap(part: Part, path: Path, overwrite: bool = False) -> None:

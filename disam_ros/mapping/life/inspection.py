@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from disam_ros.files.html import data_uri, render
 from disam_ros.files.outputs import output_file
 from disam_ros.image import encode_jpeg
 from disam_ros.mapping.life.summary import summary
@@ -53,16 +52,8 @@ def write_inspection(
     """Write the page. shape: (C, h, w) of fine descriptors; domains: of the model. Raises
     OutputError."""
     weak = weakness(place_map, shape)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("disam_ros.mapping.life", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("inspection.html.j2").render(
-        _contents(place_map, weak, domains)
-    )
+    contents = _contents(place_map, weak, domains)
+    text = render("disam_ros.mapping.life", "inspection.html.j2", contents)
     with output_file(path, overwrite, encoding="utf-8") as file:
         file.write(text)
     return weak
@@ -208,9 +199,7 @@ def _place(
 def _picture(place_map: PlaceMap, row: int) -> str:
     """A thumbnail as a data URL; empty without."""
     pixels = place_map.thumbnail(row)
-    if pixels is None:
-        return ""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, 80)).decode()
+    return "" if pixels is None else data_uri(encode_jpeg(pixels, 80))
 
 
 def _plan(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -69,8 +69,7 @@ def read_geojson(path: Path, place_map: PlaceMap) -> list[Ring]:
                 require_place(latitude, longitude, str(path), MapError)
             if len(corners) < 3:
                 raise MapError(f"{path}: a polygon has {len(corners)} corners, expected 3 or more")
-            enu = [origin.to_enu(latitude, longitude)[:2] for longitude, latitude in corners]
-            rings.append(np.array(enu))
+            rings.append(origin.to_enu(*corners.T[::-1])[:, :2])
     if not rings:
         raise MapError(f"{path} holds no Polygon or MultiPolygon: draw one, as on geojson.io")
     return rings

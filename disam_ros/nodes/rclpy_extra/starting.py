@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import rclpy
+from rclpy.context import Context
 from rclpy.exceptions import InvalidTopicNameException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from disam_ros.errors import ConfigError
@@ -38,6 +41,23 @@ def starting() -> Iterator[None]:
         yield
     except (NameValidationException, rclpy_implementation.RCLError) as error:
         raise ConfigError(f"ROS refuses to start: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def own_node(name: str, domain_id: int | None = None) -> Iterator[Node]:
+    """Make a node in a context of its own, whose signals are left to Python.
+
+    domain_id: ROS domain; None: that of the environment. Raises ConfigError as `starting`.
+    """
+    context = Context()
+    with starting():
+        rclpy.init(context=context, domain_id=domain_id)
+        node = rclpy.create_node(name, context=context, enable_rosout=False)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
 
 
 def require_node_name(name: str) -> None:

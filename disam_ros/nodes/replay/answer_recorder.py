@@ -6,18 +6,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from numpy.typing import NDArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.client import Client
-from rclpy.context import Context
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
@@ -27,7 +24,7 @@ from disam_ros.geometry import Transform
 from disam_ros.nodes import conversions
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.rclpy_extra.process import InterruptibleExecutor
-from disam_ros.nodes.rclpy_extra.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import own_node
 
 DEPTH = 10_000  # messages that may wait for the executor
 DIAGNOSTICS = "/diagnostics"
@@ -53,13 +50,10 @@ class AnswerRecorder:
         self._client: Client | None = None
 
     def __enter__(self) -> AnswerRecorder:
-        self._context = Context()
-        with starting():
-            rclpy.init(context=self._context, domain_id=self._domain_id)
-            self.node: Node = rclpy.create_node(
-                "answer_recorder", context=self._context, enable_rosout=False
-            )
-        self._executor = InterruptibleExecutor(context=self._context)
+        self._stack = ExitStack()
+        self.node = self._stack.enter_context(own_node("answer_recorder", self._domain_id))
+        self._executor = InterruptibleExecutor(context=self.node.context)
+        self._stack.callback(self._executor.shutdown)
         name = f"/{self._node_name}"
         self._record(PoseStamped, f"{name}/pose", messages.POSE, self._on_pose)
         kind = messages.POSE_WITH_COVARIANCE
@@ -70,15 +64,8 @@ class AnswerRecorder:
         self._record(DiagnosticArray, f"{name}/answer", kind, self._on_answer)  # see Outputs
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def count(self, stamp_ns: int) -> int:
         """Returns the number of answers to images with a stamp [ns]."""

@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-
-import rclpy
-from rclpy.context import Context
-from rclpy.node import Node
 
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.node_config import ReplayConfig
-from disam_ros.nodes.rclpy_extra.starting import starting
+from disam_ros.nodes.rclpy_extra.starting import own_node, starting
 from disam_ros.nodes.replay.player import Player
 
 
@@ -28,7 +23,7 @@ def replay(bag: Path | str, config: ReplayConfig) -> int:
     Raises BagError (bag unreadable, topic unknown, nothing to play), KeyboardInterrupt on Ctrl-C,
     after a line in the log.
     """
-    with BagReader(bag) as reader, _replay_node() as node:
+    with BagReader(bag) as reader, own_node("replay") as node:
         with starting():
             player = Player(node, reader, config)
         with closing(player):
@@ -38,17 +33,3 @@ def replay(bag: Path | str, config: ReplayConfig) -> int:
                 node.get_logger().info(f"stopped after {player.published} messages")
                 raise
         return player.published
-
-
-@contextmanager
-def _replay_node() -> Iterator[Node]:
-    """Makes a node in a context of its own, whose signals are left to Python."""
-    context = Context()
-    with starting():
-        rclpy.init(context=context)
-        node = rclpy.create_node("replay", context=context, enable_rosout=False)
-    try:
-        yield node
-    finally:
-        node.destroy_node()
-        context.try_shutdown()

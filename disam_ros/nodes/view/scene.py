@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from disam_ros.files.writing import finite
+
 TRACK = 4000  # last positions kept
 HISTORY = 1200  # last outcomes kept
 WINDOW = 120.0  # time that outcomes are kept [s]
@@ -113,15 +115,6 @@ class Scene:
         with self._lock:
             self._track.append(position)
             self._now.track += 1
-
-
-def finite(value: Any) -> Any:
-    """Replaces numbers that JSON cannot hold by None."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _last(items: deque[Any], count: int) -> list[Any]:
