@@ -56,13 +56,6 @@ def test_a_frame_that_tf_cannot_have_is_refused_by_name(name):
             build(config, {"base_frame": name})
 
 
-def test_a_file_that_is_no_yaml_is_named(tmp_path):
-    path = tmp_path / "bad.yaml"
-    path.write_text("a: [")
-    with pytest.raises(ConfigError, match=r"bad\.yaml is not valid YAML"):
-        from_yaml(LocalizerConfig, path)
-
-
 def numbers(cls):
     """Fields of a config dataclass, and of those in it, that are numbers or lists of them."""
     for item in fields(cls):

@@ -5,31 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.data import write_dataset
 
 import disam_ros
 from disam_ros.cli import doctor
 
-ROOT = Path(__file__).parents[1]
-
-ROS = [
-    "rclpy",
-    "builtin_interfaces",
-    "cv_bridge",
-    "diagnostic_msgs",
-    "geometry_msgs",
-    "launch",
-    "launch_ros",
-    "lifecycle_msgs",
-    "nav_msgs",
-    "rcl_interfaces",
-    "rosgraph_msgs",
-    "sensor_msgs",
-    "std_msgs",
-    "std_srvs",
-    "tf2_msgs",
-    "tf2_ros",
-    "visualization_msgs",
-]
+ROS = [package.module for package in doctor.ROS_PACKAGES]
+ROS += ["builtin_interfaces", "launch", "rcl_interfaces", "rosgraph_msgs"]  # what comes with them
 
 
 @pytest.mark.parametrize("name", disam_ros.__all__)
@@ -98,10 +80,10 @@ def test_nodes_start_without_rosbags_and_decode_images_without_cv_bridge():
 def test_maps_are_built_and_images_localized_with_the_required_packages_alone(tmp_path):
     # Not torch, of which scipy looks for a loaded module.
     optional = [p.module for p in doctor.PACKAGES if not p.required and p.module != "torch"]
-    data, place_map = str(ROOT / "demo" / "data"), str(tmp_path / "map")
-    build = ["build-map", "--dataset", f"{data}/reference", "--model", "outdoor"]
-    build += ["--keypoints", "0", "--output", place_map]
-    images = sorted(map(str, Path(data, "reference", "images").glob("**/*.jpg")))[:2]
+    data, place_map = write_dataset(tmp_path / "data", 4), str(tmp_path / "map")
+    build = ["build-map", "--dataset", str(data.directory), "--model", "outdoor"]
+    build += ["--domain", "summer_day", "--keypoints", "0", "--output", place_map]
+    images = [str(data.path(record)) for record in data.records[:2]]
     localize = ["localize", "--map", place_map, "--model", "outdoor", *images]
     localize += ["--output", str(tmp_path / "answers.csv")]
     without(

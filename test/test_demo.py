@@ -15,12 +15,12 @@ from disam_ros.demo import drives, run
 
 ROOT = Path(__file__).parents[1]
 MAX_BYTES = 3_000_000  # of the README's moving picture
-MAPPED, SECONDS = 300, 47.0  # images of the map and length of the drives: some 300 m of the route
+MAPPED, SECONDS = 160, 24.0  # images of the map and length of the drives: some 150 m of the route
 
 
 @pytest.fixture
-def half_drives(tmp_path, monkeypatch):
-    """The demo on the first half of its drives."""
+def short_drives(tmp_path, monkeypatch):
+    """The demo on the first quarter of its drives."""
     cut_drives(drives.DATA, tmp_path / "data", MAPPED, SECONDS)
     for module in (drives, run, animation):
         monkeypatch.setattr(module, "DATA", tmp_path / "data")
@@ -29,7 +29,7 @@ def half_drives(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_ends_with_figures_above_chance_and_a_picture(half_drives, tmp_path):
+def test_the_demo_ends_with_figures_above_chance_and_a_picture(short_drives, tmp_path):
     assert main(["demo", "--rate", "15", "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo.png").stat().st_size > 100_000
     evaluation = tmp_path / "out" / "evaluation"
@@ -39,7 +39,7 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(half_drives, tmp_
     for condition, result in results["conditions"].items():
         run = results["runs"][condition]
         missing = run["dropped"] + run["lost in transport"]  # fast as it is sent here
-        assert run["answered"] + missing == run["images sent"] > 100
+        assert run["answered"] + missing == run["images sent"] > 50
         assert result["domains"] == {condition: run["answered"]}
         assert result["metrics"]["recall"]["R@1"] > 0.5 * result["metrics"]["answered"]
         assert set(result["metrics"]["within"]) == {"0.25 m 2°", "0.5 m 5°", "5 m 10°"}
@@ -48,7 +48,7 @@ def test_the_demo_ends_with_figures_above_chance_and_a_picture(half_drives, tmp_
     assert animation.main(["--evaluation", str(evaluation), "--output", str(moving)]) == 0
     assert moving.stat().st_size <= MAX_BYTES
     with Image.open(moving) as picture:
-        assert picture.n_frames > 35
+        assert picture.n_frames > 15
 
 
 def test_the_picture_of_the_readme_is_small():

@@ -84,11 +84,15 @@ def test_a_package_that_is_too_old_or_cannot_be_loaded_is_reported(monkeypatch):
     assert states["half"].detail == "needs other"
 
 
-def test_missing_packages_of_ros_are_named_as_the_distribution_has_them(monkeypatch, capsys):
-    gone = {"rclpy", "tf2_ros", "visualization_msgs"}
+def find(monkeypatch, states, detail=""):
+    """Let these packages, by module, be found in these states, and all others as they should be."""
     monkeypatch.setattr(
-        doctor, "examine", lambda p: doctor.Finding(p, MISSING if p.module in gone else OK, "")
+        doctor, "examine", lambda p: doctor.Finding(p, states.get(p.module, OK), detail)
     )
+
+
+def test_missing_packages_of_ros_are_named_as_the_distribution_has_them(monkeypatch, capsys):
+    find(monkeypatch, dict.fromkeys(("rclpy", "tf2_ros", "visualization_msgs"), MISSING))
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     assert main(["doctor"]) == 1
     shown = capsys.readouterr().out
@@ -100,9 +104,7 @@ def test_missing_packages_of_ros_are_named_as_the_distribution_has_them(monkeypa
 def test_what_pip_cannot_bring_is_not_asked_of_it(monkeypatch, tmp_path, capsys, gone, pip):
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     monkeypatch.setattr(doctor, "Path", lambda *_: tmp_path)  # no ROS 2 is installed
-    monkeypatch.setattr(
-        doctor, "examine", lambda p: doctor.Finding(p, MISSING if p.module == gone else OK, "")
-    )
+    find(monkeypatch, {gone: MISSING})
     main(["doctor"])
     advice = capsys.readouterr().out.splitlines()[-1]
     assert "install ROS 2" in advice and ("disam_ros[ros]" in advice) == pip
@@ -123,11 +125,7 @@ def test_debs_are_asked_for_as_this_user_may(monkeypatch, user, sudo, command):
 
 
 def test_half_an_install_is_done_again(monkeypatch, capsys):
-    monkeypatch.setattr(
-        doctor,
-        "examine",
-        lambda p: doctor.Finding(p, BROKEN if p.module == "scipy" else OK, "needs scipy._lib"),
-    )
+    find(monkeypatch, {"scipy": BROKEN}, "needs scipy._lib")
     assert main(["doctor"]) == 1
     assert "install --force-reinstall --no-deps 'scipy>=1.11'" in capsys.readouterr().out
 

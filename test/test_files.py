@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of files and directories that are whole or absent."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from disam_ros.errors import MapError, OutputError
-from disam_ros.files.outputs import MANIFEST, MAP, OutputDirectory, atomic_directory
+from disam_ros.files.outputs import (
+    FILE,
+    MANIFEST,
+    MAP,
+    OutputDirectory,
+    atomic_directory,
+    output_file,
+    require_output,
+)
 from disam_ros.files.reading import read_json
 from disam_ros.files.writing import atomic_file, number_text, write_json
 
@@ -14,11 +25,6 @@ from disam_ros.files.writing import atomic_file, number_text, write_json
 @given(st.floats(-1e7, 1e7))
 def test_a_number_keeps_micrometres_up_to_the_size_of_the_earth(value):
     assert abs(float(number_text(value)) - value) <= 0.51e-6
-
-
-@given(st.floats(-999.0, 999.0))
-def test_a_small_number_is_written_to_nine_digits(value):
-    assert number_text(value) == f"{value:.9g}"
 
 
 @given(st.integers(-(10**10), 10**10))
@@ -36,10 +42,11 @@ def left_in(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_file_whose_writing_fails_keeps_its_old_content(tmp_path):
+@pytest.mark.parametrize("write", [atomic_file, partial(output_file, overwrite=True)])
+def test_a_file_whose_writing_fails_keeps_its_old_content(write, tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
+    with pytest.raises(RuntimeError), write(path) as file:
         file.write("new")
         raise RuntimeError
     assert path.read_text() == "old" and left_in(tmp_path) == ["file"]
@@ -72,7 +79,20 @@ def test_a_directory_appears_with_all_its_files_or_not_at_all(tmp_path):
     path.mkdir()
     with atomic_directory(path, MAP) as part:
         (part / "file").touch()
+    with pytest.raises(RuntimeError), atomic_directory(path, MAP, overwrite=True) as part:
+        (part / "another").touch()
+        raise RuntimeError
     assert left_in(path) == [MANIFEST, "file"] and left_in(tmp_path) == ["directory"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "x" * 5000, "loop"])
+def test_a_path_that_no_file_can_have_is_no_output(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    for kind in (MAP, FILE):
+        with pytest.raises(OutputError):
+            require_output(Path(path), kind)
+    assert left_in(tmp_path) == ["loop"]
 
 
 @pytest.mark.parametrize("mine", ["file", "folder", "folder/file"])
@@ -114,14 +134,16 @@ def test_json_that_was_written_is_read_back(tmp_path):
         ("{", "file.json is malformed"),
         ('{"a":' * 100_000, "file.json .*nested too deeply"),
         ("1" * 10_000, "malformed|expected an object"),
+        ("\xff\xfe", "file.json is malformed"),
         ("null", "file.json: expected an object"),
         ("[]", "file.json: expected an object with the keys format_version; got"),
         ("{}", "file.json: 'format_version' expects a whole number; it is missing"),
+        ('{"format_version": null}', "'format_version' expects a whole number; got None"),
         ('{"format_version": 2}', "file.json has format version 2, expected 3"),
     ],
 )
 def test_json_that_is_not_of_the_format_is_refused(tmp_path, text, words):
-    (tmp_path / "file.json").write_text(text)
+    (tmp_path / "file.json").write_text(text, encoding="latin-1")
     with pytest.raises(MapError, match=words):
         read_json(tmp_path / "file.json", 3, MapError)
     with pytest.raises(MapError, match=r"absent\.json cannot be read: No such file"):

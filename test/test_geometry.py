@@ -60,7 +60,12 @@ def test_a_transform_of_a_read_only_array_can_be_used_and_keeps_its_values():
 
 @pytest.mark.parametrize(
     ("translation", "quaternion"),
-    [([0, 0, np.nan], [0, 0, 0, 1]), ([0, 0, 0], [0, 0, 0, 0]), ([0, 0], [0, 0, 0, 1])],
+    [
+        ([0, 0, np.nan], [0, 0, 0, 1]),
+        ([1e308, 0, 0], [0, 0, 0, 1]),
+        ([0, 0, 0], [0, 0, 0, 0]),
+        ([0, 0], [0, 0, 0, 1]),
+    ],
 )
 def test_what_is_no_rigid_transform_is_refused(translation, quaternion):
     with pytest.raises(GeometryError):

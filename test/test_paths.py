@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.data import save_tiny_model, write_dataset
+from support.data import save_tiny_model
 
 from disam_ros.cli import command_line, main
 from disam_ros.errors import ModelError
@@ -49,24 +49,13 @@ def test_an_installed_package_finds_what_lies_in_its_share(tmp_path, monkeypatch
     assert find_model("outdoor") == str(folder / "models" / "outdoor")
 
 
-@pytest.mark.parametrize(
-    ("config", "names"),
-    [
-        (LocalizerNodeConfig, ("map", "model")),
-        (MapBuilderNodeConfig, ("output", "model")),
-    ],
-)
-def test_the_home_directory_is_understood_in_every_parameter_that_is_a_path(
-    config, names, monkeypatch
-):
+def test_the_home_directory_is_understood_in_every_parameter_and_option_that_is_a_path(monkeypatch):
     monkeypatch.setenv("HOME", "/home/robot")
-    values = build(config, dict.fromkeys(names, "~/data"))
-    assert {getattr(values, name) for name in names} == {"/home/robot/data"}
-
-
-def test_areas_and_options_expand_the_home_directory_too(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/robot")
-    assert build(LocalizerNodeConfig, {"areas": ["~/a", "b"]}).areas == ["/home/robot/a", "b"]
+    builder = build(MapBuilderNodeConfig, {"output": "~/a", "model": "~/b"})
+    assert (builder.output, builder.model) == ("/home/robot/a", "/home/robot/b")
+    localizer = build(LocalizerNodeConfig, {"map": "~/a", "model": "~/b", "areas": ["~/c", "d"]})
+    assert (localizer.map, localizer.model) == ("/home/robot/a", "/home/robot/b")
+    assert localizer.areas == ["/home/robot/c", "d"]
     line = ["evaluate", "~/drive", "--map=~/map", "--model=outdoor", "--output=~/out"]
     arguments = command_line().parse_args(line)
     assert arguments.drives == ["/home/robot/drive"]
@@ -106,14 +95,3 @@ def test_the_version_is_that_of_package_xml(capsys):
     assert end.value.code == 0
     text = (ROOT / "package.xml").read_text()
     assert capsys.readouterr().out.split()[1] in text
-
-
-def test_results_are_sentences(tmp_path, capsys):
-    from disam_ros.datasets.bags.from_dataset import dataset_to_bag
-
-    write_dataset(tmp_path / "data", 4)
-    dataset_to_bag(tmp_path / "data", tmp_path / "bag", show_progress=False)
-    line = ["extract", "--bag", str(tmp_path / "bag"), "--domain", "day"]
-    assert main([*line, "--output", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("4 images: 4 kept, 0 without pose, ") and "(" not in said

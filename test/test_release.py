@@ -154,11 +154,3 @@ def test_the_changelog_is_read_whole_by_the_tool_of_ros():
     assert lengths == len(re.findall(r"^\* ", text, re.MULTILINE))
     version = ElementTree.fromstring(MANIFEST).findtext("version")
     assert headings[0] == version
-
-
-def test_a_version_of_the_changelog_is_one_flat_list():
-    text = (ROOT / "CHANGELOG.rst").read_text()
-    _, *versions = re.split(r"^\d+\.\d+\.\d+ \(.+\)\n-+\n", text, flags=re.MULTILINE)
-    assert versions
-    for body in versions:
-        assert all(re.match(r"\* |  \S", line) for line in body.splitlines() if line)

@@ -19,61 +19,45 @@ pytest.importorskip("rclpy")
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import String
-from support.data import detailed, save_tiny_model
-from support.maps import START_S, base_pose, save_tiny_map
+from support.data import detailed
+from support.maps import START_S, base_pose
 from support.messages import image_message
-from support.node_process import RELIABLE, SINGLE, node_process
+from support.node_process import node_process
 from support.survey import AT_ONCE, Survey, builder_parameters
 from support.unusable import fix, info, odometry, prior
-from support.vehicle import OTHER, PLACES, TF_STAND_IN, Vehicle
+from support.vehicle import OTHER, driving, write_town
 
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.nodes.conversions import transform_to_pose
 
 pytestmark = pytest.mark.slow
 
-SEEDS = range(3 * int(os.environ.get("FUZZ", "1")))
+SEEDS = range(2 * int(os.environ.get("FUZZ", "1")))
 MESSAGES = 25  # of a seed
 LARGEST = 100_000  # bytes of an image that is drawn longer than its shape says
 NUMBERS = [0.0, -0.0, 1.0, -1.0, 1e-300, 1e9, -1e9, 1e300, math.nan, math.inf, -math.inf]
 TEXTS = ["", "/", "map", "rgb8", "mono16", "bayer_rggb8", "32FC1", "nv21", "\n\x1b[31m", "x" * 5000]
 UNFORESEEN = re.compile(r"Traceback|\(\w+ at \S+\.py:\d+\)")  # errors that nobody handles
-STRINGS = {"weather": "rain", "domain": "night"}
 MAKERS = {
     "image": lambda: image_message(detailed(OTHER)),
     "camera_info": info,
     "odom": odometry,
     "prior": prior,
     "fix": fix,
-    **{topic: lambda word=word: String(data=word) for topic, word in STRINGS.items()},
+    "weather": lambda: String(data="rain"),
+    "domain": lambda: String(data="night"),
 }
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "model")
+def parameters(tmp_path_factory) -> dict[str, Any]:
+    return write_town(tmp_path_factory.mktemp("town"), **{"loop_closure.enabled": True})
 
 
 @pytest.fixture(scope="module")
-def vehicle(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    options = {"picture": detailed, "place": (48.0, 11.0)}
-    save_tiny_map(folder / "map", model, PLACES, **options)
-    parameters = {
-        "map": folder / "map",
-        "model": model.directory,
-        "localizer.domain.override": "day",
-        "loop_closure.enabled": True,
-        "stale_after": 60.0,
-        **RELIABLE,
-        **SINGLE,
-    }
-    log = folder / "log"
-    with (
-        node_process("localizer.node", log, parameters, fresh=True, before=TF_STAND_IN) as process,
-        Vehicle(process) as driven,
-    ):
-        yield driven
+def vehicle(parameters, tmp_path_factory):
+    with driving(parameters, tmp_path_factory.mktemp("node") / "log") as vehicle:
+        yield vehicle
 
 
 def spoil(message: Any, chance: random.Random) -> None:
@@ -145,11 +129,11 @@ def posed(second: int) -> PoseStamped:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_map_builder_completes_a_map_whatever_its_messages_say(model, tmp_path, seed):
+def test_a_map_builder_completes_a_map_whatever_its_messages_say(parameters, tmp_path, seed):
     chance, output = random.Random(seed), tmp_path / "map"
-    parameters = builder_parameters(model.directory, output, **AT_ONCE)
+    settings = builder_parameters(parameters["model"], output, **AT_ONCE)
     with (
-        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        node_process("map_builder.node", tmp_path / "log", settings) as process,
         Survey() as survey,
     ):
         survey.camera_info()

@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
+from support.data import texture
+from support.faults import BUILD, write_half_built
 from support.fuzz import damaged, edited, few, read_or_refuse
 
-from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.formats.video import Video
 from disam_ros.datasets.sources import open_dataset
-from disam_ros.mapping.builder import MapBuilder, build_map
+from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import CellIndex, write_cells
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.model import load_model
 from training.recipes import load_config
 
-CONFIG = MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
-COMMITTED, FRAMES, CODES = 4, 12, 200
+FRAMES, CODES = 12, 200
 RECIPES = sorted((Path(__file__).parents[2] / "config").glob("train_*.yaml"))
 HALF_BUILT = (".disam_progress.json", ".disam_manifest.json", "images.csv", "coarse_whole.npy")
 
@@ -48,16 +47,9 @@ def test_a_recipe_of_no_method_names_the_methods(method, tmp_path):
 
 @pytest.fixture(scope="module")
 def half_built(tmp_path_factory):
-    """A data set, a model and a build that was killed after COMMITTED images."""
-    root = tmp_path_factory.mktemp("half")
-    write_dataset(root / "dataset", 8)
-    save_tiny_model(root / "model")
-    source, model = open_dataset(root / "dataset"), load_model(root / "model")
-    with MapBuilder(source.info, model, root / "map", CONFIG, source=source.identity) as builder:
-        for item in list(source.images)[:COMMITTED]:
-            builder.add(item)
-        builder.commit()
-    return root / "map.part", source, model
+    """A half-built map, its source and its model."""
+    root = write_half_built(tmp_path_factory.mktemp("half"))
+    return root / "map.part", open_dataset(root / "dataset"), load_model(root / "model")
 
 
 @pytest.mark.parametrize("name", HALF_BUILT)
@@ -72,7 +64,7 @@ def test_a_damaged_half_built_map_is_completed_or_refused(name, half_built, tmp_
     file.write_bytes(data.draw(damaged(file.read_bytes())))
 
     def build() -> None:
-        build_map(source, model, tmp_path / "map", CONFIG, show_progress=False)
+        build_map(source, model, tmp_path / "map", BUILD, show_progress=False)
         PlaceMap(tmp_path / "map", verify=True)
 
     read_or_refuse(build, tmp_path)

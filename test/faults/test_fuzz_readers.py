@@ -80,12 +80,15 @@ PLACED = SimpleNamespace(header=SimpleNamespace(latitude=47.0, longitude=8.0), d
 RING = [[8.0, 47.0], [8.1, 47.0], [8.1, 47.1], [8.0, 47.0]]
 SQUARE = {"type": "Polygon", "coordinates": [RING]}
 FEATURE = {"type": "Feature", "geometry": SQUARE, "properties": {}}
-COLMAP_CAMERAS = rows(
-    "# cameras", "1 OPENCV 64 48 50 50 32 24 0.1 0 0 0", "2 PINHOLE 64 48 5 5 3 2"
-)
-COLMAP_IMAGES = rows(
-    "# images", "1 1 0 0 0 0 0 0 1 a.jpg", "", "2 1 0 0 0 1 0 0 1 b.jpg", "1.5 2.5 -1"
-)
+COLMAP = {
+    "cameras.txt": rows(
+        "# cameras", "1 OPENCV 64 48 50 50 32 24 0.1 0 0 0", "2 PINHOLE 64 48 5 5 3 2"
+    ),
+    "images.txt": rows(
+        "# images", "1 1 0 0 0 0 0 0 1 a.jpg", "", "2 1 0 0 0 1 0 0 1 b.jpg", "1.5 2.5 -1"
+    ),
+    "images/a.jpg": JPEG,
+}
 FRAMES = [
     {
         "file_path": f"{name}.jpg",
@@ -102,6 +105,11 @@ CALIBRATION = rows(
     *("rectification_matrix:", "  data: [1, 0, 0, 0, 1, 0, 0, 0, 1]"),
     *("projection_matrix:", "  data: [50, 0, 32, 0, 0, 50, 24, 0, 0, 0, 1, 0]"),
 )
+COLMAP_BINARY = {
+    "cameras.bin": struct.pack("<QIiQQ4d", 1, 1, 1, 64, 48, 50, 50, 32, 24),
+    "images.bin": struct.pack("<QI7dI6sQ", 1, 1, 1, *[0] * 6, 1, b"a.jpg\0", 0),
+    "images/a.jpg": JPEG,
+}
 FIGURES = {"metrics": {"answered": 1, "median_error_m": 0.5, "p90_error_m": None}}
 RESULTS = {
     "format_version": 1,
@@ -242,30 +250,12 @@ KINDS = {
             str(root / "config.yaml"),
         ),
     ),
-    "COLMAP's cameras": Kind(
-        {"cameras.txt": COLMAP_CAMERAS, "images.txt": COLMAP_IMAGES, "images/a.jpg": JPEG},
-        Colmap("day", scale=1.0).read,
-    ),
-    "COLMAP's images": Kind(
-        {"images.txt": COLMAP_IMAGES, "cameras.txt": COLMAP_CAMERAS, "images/a.jpg": JPEG},
-        Colmap("day", scale=1.0).read,
-    ),
-    "COLMAP's binary cameras": Kind(
-        {
-            "cameras.bin": struct.pack("<QIiQQ4d", 1, 1, 1, 64, 48, 50, 50, 32, 24),
-            "images.bin": struct.pack("<QI7dI6sQ", 1, 1, 1, *[0] * 6, 1, b"a.jpg\0", 0),
-            "images/a.jpg": JPEG,
-        },
-        Colmap("day", scale=1.0).read,
-    ),
-    "COLMAP's binary images": Kind(
-        {
-            "images.bin": struct.pack("<QI7dI6sQ", 1, 1, 1, *[0] * 6, 1, b"a.jpg\0", 0),
-            "cameras.bin": struct.pack("<QIiQQ4d", 1, 1, 1, 64, 48, 50, 50, 32, 24),
-            "images/a.jpg": JPEG,
-        },
-        Colmap("day", scale=1.0).read,
-    ),
+    **{
+        f"COLMAP's {name}": Kind(first(name, files), Colmap("day", scale=1.0).read)
+        for files in (COLMAP, COLMAP_BINARY)
+        for name in files
+        if name != "images/a.jpg"
+    },
     "VisualSFM": Kind(
         {"a.nvm": rows("NVM_V3", "2", "a.jpg 50 1 0 0 0 1 2 3 0 0", "b.jpg 50 1 0 0 0 4 5 6 0 0")},
         lambda root: read_nvm(root / "a.nvm"),
@@ -369,6 +359,10 @@ SMALLEST = [
     ("predictions", f"a,b\n{HUGE * 40},c"),
     ("latitudes", "timestamp,latitude\rlongitude\n1,2,3"),
     ("images.csv", "id,\rstamp_ns"),
+    ("GeoJSON", "[]"),
+    ("GeoJSON", '{"type": "GeometryCollection", "geometries": 5}'),
+    ("GeoJSON", '{"type": "FeatureCollection", "features": {"a": 1}}'),
+    ("GeoJSON", '{"type": "Polygon", "coordinates": "x"}'),
     ("GeoJSON", '{"type": "Polygon", "coordinates": [[]]}'),
     ("GeoJSON", '{"type": "MultiPolygon", "coordinates": [[[]], []]}'),
     ("GeoJSON", '{"type": "Polygon", "coordinates": [[[1e400, 1], [1, 1], [2, 2]]]}'),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import count
 
 import numpy as np
@@ -28,53 +29,35 @@ CONFIG = MapBuilderConfig(
 )
 
 
-class FakeGpu:
+def fake_gpu(monkeypatch, error: Exception, part: str, first: int) -> None:
     """Encoders and keypoints on 'cuda' which the CPU computes, until they fail.
 
     error: what the device raises. part: what fails, `encoder` or `keypoints`. first: the call of it
     that fails, as do all later ones.
     """
+    calls = count()
 
-    def __init__(self, monkeypatch, error: Exception, part: str, first: int) -> None:
-        self.error, self.part, self.first, self.calls = error, part, first, count()
-        monkeypatch.setattr(
-            encoding, "select_backend", self.made("encoder", "encode", self.backend)
-        )
-        monkeypatch.setattr(
-            keypoints, "open_features", self.made("keypoints", "extract", self.features)
-        )
+    def failing(target, method):
+        original, result = getattr(target, method), copy(target)
 
-    def backend(self, kind, model, device):
-        return select_backend(kind, model, "cpu")
+        def call(*values):
+            if next(calls) >= first:
+                raise error
+            return original(*values)
 
-    def features(self, name, device="cpu"):
-        return open_features(name)
+        setattr(result, method, call)
+        return result
 
-    def made(self, part, method, make):
-        def making(*arguments):
-            result = make(*arguments)
-            original = getattr(result, method)
+    def backend(kind, model, device):
+        encoder = select_backend(kind, model, "cpu")
+        return failing(encoder, "encode") if (part, device) == ("encoder", "cuda") else encoder
 
-            def call(*values):
-                fails = part == self.part and arguments[-1] == "cuda"
-                if fails and next(self.calls) >= self.first:
-                    raise self.error
-                return original(*values)
+    def features(name, device="cpu"):
+        detector = open_features(name)
+        return failing(detector, "extract") if (part, device) == ("keypoints", "cuda") else detector
 
-            return Proxy(result, method, call)
-
-        return making
-
-
-class Proxy:
-    """An object with another method."""
-
-    def __init__(self, target, name, method) -> None:
-        self._target = target
-        setattr(self, name, method)
-
-    def __getattr__(self, name):
-        return getattr(self._target, name)
+    monkeypatch.setattr(encoding, "select_backend", backend)
+    monkeypatch.setattr(keypoints, "open_features", features)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +80,7 @@ def test_a_map_is_the_same_whenever_a_gpu_fails(
     world, tmp_path, monkeypatch, caplog, error, part, first
 ):
     model, source, expected = world
-    FakeGpu(monkeypatch, ERRORS[error], part, first)
+    fake_gpu(monkeypatch, ERRORS[error], part, first)
     place_map = built(model, source, tmp_path / "map", "cuda")
     assert caplog.text.count("the CPU goes on from here") == 1
     rows = np.arange(len(expected))
@@ -109,6 +92,6 @@ def test_a_map_is_the_same_whenever_a_gpu_fails(
 @pytest.mark.parametrize("part", ["encoder", "keypoints"])
 def test_an_error_that_is_no_fault_of_a_gpu_ends_the_build(world, tmp_path, monkeypatch, part):
     model, source, _ = world
-    FakeGpu(monkeypatch, ConfigError("no such setting"), part, 1)
+    fake_gpu(monkeypatch, ConfigError("no such setting"), part, 1)
     with pytest.raises(ConfigError, match="no such setting"):
         built(model, source, tmp_path / "map", "cuda")

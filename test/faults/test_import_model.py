@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from support.faults import edit_json
 from support.imports import MAP, imported_model, run_import
 from support.onnx_files import DESCRIPTOR, write_onnx
 
 from disam_ros.errors import ModelError
 from disam_ros.files.outputs import MANIFEST
+from disam_ros.models.model import load_model
 
 for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")
@@ -83,3 +85,10 @@ def test_weights_in_a_file_that_a_model_directory_has_itself_are_refused(name, t
     with pytest.raises(ModelError, match=r"expected a file of another name next to it"):
         run_import(path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_files_of_a_model_must_be_in_its_directory(tmp_path):
+    imported_model(tmp_path)
+    edit_json(tmp_path / "model/model.json", lambda v: v["network"].update(files=["../z.onnx"]))
+    with pytest.raises(ModelError, match="files must be in the model directory"):
+        load_model(tmp_path / "model")

@@ -14,9 +14,9 @@ pytest.importorskip("rclpy")
 from rclpy.logging import get_logger
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import CAMERA, START_S, base_pose
-from support.messages import compressed_message, image_message, values
+from support.messages import compressed_message, image_message
 from support.node_process import node_process
 from support.survey import AT_ONCE, Survey, builder_parameters
 
@@ -29,13 +29,6 @@ from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 DEADLINE = 60.0
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_tiny_model(folder)
-    return folder
-
-
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
@@ -46,7 +39,11 @@ def until(condition: Callable[[], bool]) -> None:
 def live_map(model, output) -> LiveMap:
     builder = MapBuilderConfig(domain="day", batch_size=1, keypoints=0)
     config = MapBuilderNodeConfig(
-        output=str(output), model=str(model), device="cpu", camera="front", builder=builder
+        output=str(output),
+        model=str(model.directory),
+        device="cpu",
+        camera="front",
+        builder=builder,
     )
     logger = get_logger("live_map")
     return LiveMap(config, Monitor("live map", logger), logger)
@@ -108,54 +105,10 @@ def test_a_map_whose_header_nobody_could_read_is_refused_before_its_first_image(
 
 
 @pytest.mark.slow
-def test_wild_poses_and_wrong_clocks_cost_no_other_image(model, tmp_path):
-    parameters = builder_parameters(model, tmp_path / "map", **AT_ONCE)
-    with (
-        node_process("map_builder.node", tmp_path / "log", parameters) as process,
-        Survey() as client,
-    ):
-        before = client.now()
-        for second in range(14):
-            ahead = 3600 if second == 4 else 0
-            client.deliver("image", image_message(texture(second), second + ahead))
-            client.pose(second)
-            if second == 2:
-                client.pose(second, ahead=3600)
-            if second == 6:
-                client.pose(second, x=1e308)
-            if second == 8:
-                client.pose(second, x=1e6)
-        client.problem("s after the newest pose: check both clocks", before)
-        client.diagnosis(lambda s: values(s).get("images in map") == "13", "13 images")
-        assert client.facts()["poses refused"] == "3"
-        answer = client.trigger("finish")
-        assert answer.success and "13 images; left out (images without pose: 1" in answer.message
-        assert process.returncode is None
-    place_map = PlaceMap(tmp_path / "map")
-    assert np.abs(place_map.poses[:, :3]).max() < 50
-
-
-def test_a_second_builder_of_one_output_is_refused_and_the_first_goes_on(model, tmp_path):
-    first, second = live_map(model, tmp_path / "map"), live_map(model, tmp_path / "map")
-    first.begin(CAMERA, "town")
-    drive(first, range(3))
-    assert not second.begin(CAMERA, "town")
-    drive(second, range(3))
-    refused, answer = Future(), Future()
-    second.finish(refused)
-    first.finish(answer)
-    until(lambda: refused.done() and answer.done())
-    assert not refused.result()[0] and "being written by another process" in refused.result()[1]
-    assert answer.result()[0] and len(PlaceMap(tmp_path / "map")) == 3
-    first.close()
-    second.close()
-
-
-@pytest.mark.slow
 def test_compressed_images_without_camera_info_become_a_map_of_their_size(model, tmp_path):
     """An image that cannot be decoded tells no size, whatever its header says."""
     changes = {**AT_ONCE, "image_transport": "compressed"}
-    parameters = builder_parameters(model, tmp_path / "map", **changes)
+    parameters = builder_parameters(model.directory, tmp_path / "map", **changes)
     damaged = [b"", b"no image", bytes(compressed_message(texture(0), 0).data[:60])]
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,

@@ -2,6 +2,7 @@
 """A localizer node of bounded address space: what does not fit is reported, all else goes on."""
 
 import resource
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +12,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import Image
-from support.data import detailed, save_tiny_model
-from support.maps import save_tiny_map
 from support.messages import compressed_message, values
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.vehicle import PLACES, Vehicle
+from support.vehicle import PLACES, Vehicle, driving, write_town
 
 pytestmark = pytest.mark.slow
 
@@ -35,31 +33,17 @@ class CompressedVehicle(Vehicle):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a model, a map of it, and a copy of the map that takes much memory."""
-    folder = tmp_path_factory.mktemp("world")
-    model = save_tiny_model(folder / "model")
-    for name in ("map", "large"):
-        save_tiny_map(folder / name, model, PLACES, picture=detailed)
-    size = np.load(folder / "map" / "coarse.npy").shape[1]
-    np.lib.format.open_memmap(folder / "large" / "coarse.npy", "w+", np.int8, (LARGE // size, size))
-    return folder
+    """A folder for a model, a map of it, and a copy of the map that takes much memory."""
+    return tmp_path_factory.mktemp("world")
 
 
 @pytest.fixture(scope="module")
 def vehicle(world):
-    parameters = {
-        "map": world / "map",
-        "model": world / "model",
-        "image_transport": "compressed",
-        "localizer.domain.override": "day",
-        "stale_after": 60.0,
-        **RELIABLE,
-        **SINGLE,
-    }
-    with (
-        node_process("localizer.node", world / "log", parameters, fresh=True) as process,
-        CompressedVehicle(process) as vehicle,
-    ):
+    parameters = write_town(world, image_transport="compressed")
+    large = shutil.copytree(world / "map", world / "large")
+    size = np.load(large / "coarse.npy").shape[1]
+    np.lib.format.open_memmap(large / "coarse.npy", "w+", np.int8, (LARGE // size, size))
+    with driving(parameters, world / "log", CompressedVehicle) as vehicle:
         yield vehicle
 
 

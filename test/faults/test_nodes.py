@@ -19,24 +19,14 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, GetParameterTypes
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, NavSatFix
 from std_msgs.msg import String
-from support.data import detailed, save_tiny_model
-from support.maps import START_S, save_tiny_map
+from support.data import detailed
+from support.maps import START_S
 from support.messages import image_message, values
-from support.node_process import RELIABLE, SINGLE, node_process
 from support.robot import NODE
-from support.ros import Client
 from support.tf import tf2_ros
-from support.unusable import (
-    BROKEN_IMAGES,
-    FRAMES,
-    INFOS,
-    MESSAGES,
-    framed,
-    info,
-)
-from support.vehicle import OTHER, PLACES, TF_STAND_IN, Vehicle, transform_message
+from support.unusable import BROKEN_IMAGES, FRAMES, INFOS, MEGABYTE, MESSAGES, framed, info
+from support.vehicle import OTHER, PLACES, driving, transform_message, write_town
 
 from disam_ros.geometry import Transform
 from disam_ros.node_config import LocalizerNodeConfig
@@ -45,39 +35,21 @@ from disam_ros.nodes.rclpy_extra.parameters import leaves
 
 pytestmark = pytest.mark.slow
 
-MEGABYTE = 1_000_000
-NAN, INF = math.nan, math.inf
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A folder with a model and a map of it."""
-    folder = tmp_path_factory.mktemp("world")
-    options = {"picture": detailed, "place": (48.0, 11.0)}
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), PLACES, **options)
-    return folder
+    return tmp_path_factory.mktemp("world")
 
 
 @pytest.fixture(scope="module")
 def parameters(world) -> dict[str, Any]:
-    return {
-        "map": str(world / "map"),
-        "model": str(world / "model"),
-        "localizer.domain.override": "day",
-        "loop_closure.enabled": True,
-        "stale_after": 60.0,
-        **RELIABLE,
-        **SINGLE,
-    }
+    return write_town(world, **{"loop_closure.enabled": True})
 
 
 @pytest.fixture(scope="module")
 def node(world, parameters):
-    log = world / "log"
-    with (
-        node_process("localizer.node", log, parameters, fresh=True, before=TF_STAND_IN) as process,
-        Vehicle(process) as vehicle,
-    ):
+    with driving(parameters, world / "log") as vehicle:
         yield vehicle
 
 
@@ -107,7 +79,7 @@ def test_an_image_is_known_whatever_its_frame(vehicle, name):
 
 @pytest.mark.parametrize(
     ("second", "words"),
-    [(0, "carry no stamp"), (-5, "go backwards"), (-(2**31), "go backwards"), (1, "go backwards")],
+    [(0, "carry no stamp"), (-5, "go backwards"), (1, "go backwards")],
 )
 def test_a_stamp_that_is_no_capture_time_is_reported_and_the_image_answered(vehicle, second, words):
     before, count = vehicle.client.now(), len(vehicle.answers)
@@ -150,17 +122,11 @@ def test_a_message_that_cannot_be_used_is_reported(vehicle, name):
 # Parameters.
 
 VALUES = [
-    ("localizer.prior.max_age", NAN),
-    ("localizer.max_speed", 1e300),
-    ("stale_after", -INF),
-    ("localizer.candidates", 2**62),
+    ("localizer.prior.max_age", math.nan),
     ("localizer.candidates", "many"),
-    ("localizer.prior.source", "raspberry"),
     ("localizer.domain.weather", "r" * MEGABYTE),
     ("localizer.domain.override", "raspberry"),
     ("localizer.device", "cpu"),
-    ("base_from_camera", [NAN] * 6),
-    ("relocalize_timeout", 1e300),
 ]
 
 
@@ -207,20 +173,8 @@ def test_a_transition_that_does_not_fit_is_refused(vehicle, number):
 # The map in use.
 
 
-def overwrite(path):
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def grow(path):
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-CHANGES = {
-    "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
-    "overwritten": overwrite,
-    "grown": grow,
-}
+def halve(path):
+    os.truncate(path, path.stat().st_size // 2)
 
 
 @pytest.fixture
@@ -234,30 +188,20 @@ def copied(vehicle, world, tmp_path):
     assert vehicle.client.trigger("reload").success
 
 
-@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["fine.npy", "images.csv"])
-def test_a_map_that_is_changed_in_use_is_reported_and_no_image_answered(
-    vehicle, copied, name, change
-):
+def test_a_map_that_is_cut_off_in_use_is_reported_and_no_image_answered(vehicle, copied, name):
     before = vehicle.client.now()
-    CHANGES[change](copied / name)
+    halve(copied / name)
     answer = values(vehicle.ask(image_message(detailed(OTHER))).status[0])
     assert answer["outcome"] == "failed"
     assert f"{name} was changed while in use" in answer["reason"]
     vehicle.sees(f"{name} was changed while in use", before)
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "removed"])
+@pytest.mark.parametrize("change", [halve, os.unlink])
 def test_what_was_read_into_memory_may_change(vehicle, copied, change):
     for name in ("coarse.npy", "poses.npy", "mean.npy", "map.json"):
-        CHANGES.get(change, os.unlink)(copied / name)
-    vehicle.drive()
-
-
-def test_a_map_that_is_moved_away_or_removed_stays_in_use(vehicle, copied, tmp_path):
-    copied.rename(tmp_path / "old")
-    vehicle.drive()
-    shutil.rmtree(tmp_path / "old")
+        change(copied / name)
     vehicle.drive()
 
 
@@ -299,13 +243,6 @@ def test_a_camera_that_sits_elsewhere_than_the_maps_is_reported(vehicle):
     assert vehicle.process.log.count(words) == 1
 
 
-def test_the_wrong_type_on_a_topic_is_no_message(vehicle):
-    with Client(NODE, "stranger") as stranger:
-        for topic, kind in (("image", CompressedImage), ("odom", NavSatFix), ("weather", Clock)):
-            stranger.node.create_publisher(kind, topic, 1).publish(kind())
-        stranger.barrier()
-
-
 # Parameters, transitions and clocks in any order, for long.
 
 HOUR = 3600  # [s]
@@ -329,7 +266,7 @@ def choices(field: Any, name: str, default: Any) -> list[Any]:
     return [field.metadata["minimum"], field.metadata["maximum"]]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_parameters_may_be_set_in_any_order_and_set_back_in_any_other(vehicle, parameters, seed):
     chance = random.Random(seed)
     live = {name: (field, value) for name, field, value in leaves(LocalizerNodeConfig())}
@@ -350,7 +287,7 @@ def test_parameters_may_be_set_in_any_order_and_set_back_in_any_other(vehicle, p
         remaining = refused
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_transitions_and_services_may_come_in_any_order(vehicle, seed):
     chance, asked = random.Random(seed), []
     for operation in chance.choices(OPERATIONS, k=20):
@@ -394,7 +331,7 @@ def test_a_day_of_images_is_answered_as_its_first_minute(vehicle):
     vehicle.set("use_sim_time", True)
     end = vehicle.second + DAY
     while vehicle.second < end:
-        vehicle.second += 10 * 60
+        vehicle.second += HOUR
         vehicle.client.publish("/clock", clock(START_S + vehicle.second))
         vehicle.drive()
     vehicle.set("use_sim_time", False)

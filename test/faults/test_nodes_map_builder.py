@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from support.data import save_tiny_model
+from support.data import texture
 from support.maps import BASE_FROM_CAMERA
+from support.messages import image_message
 from support.node_process import NodeProcess, node_process
 from support.survey import AT_ONCE, Survey, builder_parameters
 from support.tf import tf2_ros
@@ -22,18 +23,11 @@ from disam_ros.mapping.place_map import PlaceMap
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_tiny_model(folder)
-    return folder
-
-
 def test_an_output_that_exists_is_refused_with_what_this_node_can_do(model, tmp_path):
     (tmp_path / "map").mkdir()
     (tmp_path / "map" / "mine").touch()
     p = NodeProcess(
-        "map_builder.node", tmp_path / "log", builder_parameters(model, tmp_path / "map")
+        "map_builder.node", tmp_path / "log", builder_parameters(model.directory, tmp_path / "map")
     )
     assert p.wait() == 1
     words = "exists: set the parameter output to another directory, or move it away"
@@ -42,7 +36,7 @@ def test_an_output_that_exists_is_refused_with_what_this_node_can_do(model, tmp_
 
 def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
     nowhere = {**AT_ONCE, "base_from_camera": [0.0] * 6}
-    parameters = builder_parameters(model, tmp_path / "map", **nowhere)
+    parameters = builder_parameters(model.directory, tmp_path / "map", **nowhere)
     with (
         node_process(
             "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
@@ -68,7 +62,7 @@ def test_a_map_waits_for_tf_and_is_not_turned_without_it(model, tmp_path):
 
 def test_what_cannot_be_used_is_refused_and_the_rest_becomes_a_map(model, tmp_path):
     changes = {**AT_ONCE, "camera_info_timeout": 3600.0}
-    parameters = builder_parameters(model, tmp_path / "map", **changes)
+    parameters = builder_parameters(model.directory, tmp_path / "map", **changes)
     with (
         node_process("map_builder.node", tmp_path / "log", parameters) as process,
         Survey() as survey,
@@ -83,14 +77,21 @@ def test_what_cannot_be_used_is_refused_and_the_rest_becomes_a_map(model, tmp_pa
         survey.drive(2, step=7)
         survey.problem("an image was left out", before)
         survey.camera_info(d=[0.1] * 3)
+        survey.deliver("image", image_message(texture(4), 3604))
+        survey.problem("s after the newest pose: check both clocks", before)
         before = survey.now()
-        for fields in ({"x": math.nan}, {"y": math.inf}, {"frame": "elsewhere"}):
-            survey.pose(4, **fields)
+        for position in (1e6, 1e308, math.nan):
+            survey.pose(4, x=position)
+        survey.pose(4, ahead=3600)
+        survey.pose(4, frame="elsewhere")
         survey.problem("a pose was refused", before)
         survey.drive(5)
+        survey.holds(2)
+        survey.drive(7)
+        assert survey.facts()["poses refused"] == "5"
         end = survey.trigger("finish").message
-        assert end.endswith("2 images; left out (images undecodable: 1)")
+        assert end.endswith("3 images; left out (images without pose: 1, images undecodable: 1)")
         assert process.returncode is None
     place_map = PlaceMap(tmp_path / "map")
-    assert len(place_map) == 2
-    assert np.isfinite(place_map.poses).all()
+    assert len(place_map) == 3
+    assert np.abs(place_map.poses[:, :3]).max() < 50

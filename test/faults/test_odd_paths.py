@@ -108,17 +108,3 @@ def test_no_odd_path_is_an_input(name, odd, tmp_path, capfd):
 def test_images_or_a_dataset_are_localized_and_nothing_is_left_out_in_silence(words, state, capfd):
     status, error = run(["localize", *words, "--map", "m", "--model", "m"], capfd)
     assert status == 1 and f"expected image files or --dataset DIRECTORY, got {state}" in error
-
-
-WRITES = ("build-map", "map prune", "evaluate", "extract", "submission", "convert tum")
-
-
-@pytest.mark.parametrize("name", WRITES)
-def test_an_odd_output_is_refused_before_inputs_are_missed(name, odd, tmp_path, capfd):
-    """A loop of links, and a directory without a name, are no output."""
-    for kind in ("loop", "dangling", "pipe", "below a file", "long", "null", "here", "above", "/"):
-        line = IN[name].replace("@", str(tmp_path / "missing"))
-        words = [odd.get(kind, kind) if word == "!" else word for word in line.split()]
-        status, error = run(words, capfd)
-        assert status == 1 and error.strip(), (kind, words)
-        assert not list(Path().iterdir())

@@ -6,51 +6,22 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.commands import (
-    COMMANDS,
-    RENDERED,
-    Command,
-    write_calibration_inputs,
-    write_network,
-)
+from support.commands import COMMANDS, RENDERED, Command, write_calibration_inputs
+from support.faults import fault_of, tree
 
 from disam_ros.cli import main
-from disam_ros.files.outputs import MANIFEST, OutputDirectory, atomic_directory
+from disam_ros.files.outputs import MANIFEST, atomic_directory
 
 ALL = COMMANDS | RENDERED
 DIRECTORIES = [name for name, command in ALL.items() if not command.file]
 FILES = [name for name, command in ALL.items() if command.file]
 NOWHERE = Path("/proc/nothing")  # where nobody can write, and no input is
-
-
-def tree(root: Path) -> dict[str, bytes | str]:
-    """All that lies below a folder: contents of files, targets of links."""
-    result: dict[str, bytes | str] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            result[name] = f"→ {path.readlink()}"
-        else:
-            result[name] = path.read_bytes() if path.is_file() else "folder"
-    return result
-
-
-def fault_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """The one line with which a command ends in status 1, its last on stderr."""
-    capsys.readouterr()
-    assert main(arguments) == 1
-    text = capsys.readouterr().err
-    lines = text.rstrip("\n").splitlines()
-    assert "Traceback" not in text and "Exception ignored" not in text, text
-    assert [line for line in lines if line.startswith("disam: ")] == lines[-1:], text
-    return lines[-1]
 
 
 # --- Before the work -------------------------------------------------------------------------
@@ -74,9 +45,10 @@ def foreign(target: Path) -> None:
     (target / "images" / "holiday.jpg").write_bytes(b"dear")
 
 
-def with_manifest(target: Path, text: str) -> None:
+def with_a_manifest_of_nobody(target: Path) -> None:
     foreign(target)
-    (target / MANIFEST).write_text(text)
+    values = {"format_version": 1, "kind": "", "files": ["map.json"]}
+    (target / MANIFEST).write_text(json.dumps(values))
 
 
 def of_another_command(target: Path) -> None:
@@ -85,86 +57,62 @@ def of_another_command(target: Path) -> None:
 
 
 def link(target: Path, to: str) -> None:
-    target.parent.mkdir(exist_ok=True, parents=True)
+    target.parent.mkdir()
     (target.parent / "elsewhere").mkdir()
     target.symlink_to(to)
 
 
-def listing(*names: str) -> str:
-    return json.dumps({"format_version": 1, "kind": "", "files": names})
+def file(target: Path) -> None:
+    target.parent.mkdir()
+    target.write_text("dear")
 
 
-def file_as_parent(target: Path) -> None:
-    target.parent.parent.mkdir(exist_ok=True, parents=True)
-    target.parent.write_text("dear")
+def pipe(target: Path) -> None:
+    target.parent.mkdir()
+    os.mkfifo(target)
 
 
-PLACES = {
+LINKS = {
+    "a link to a directory": Place(lambda target: link(target, "elsewhere"), "symbolic link"),
+    "a link to nothing": Place(lambda target: link(target, "nothing"), "symbolic link"),
+}
+PLACES = LINKS | {
     "a foreign directory": Place(foreign, "exists"),
     "a foreign directory to overwrite": Place(foreign, "did not write", overwrite=True),
-    "a manifest that is none": Place(
-        lambda target: with_manifest(target, "["), "did not write", overwrite=True
-    ),
-    "a manifest without a kind": Place(
-        lambda target: with_manifest(target, '{"format_version": 1}'), "did not write", True
-    ),
-    "a manifest of nobody": Place(
-        lambda target: with_manifest(target, listing("map.json")), "did not write", True
-    ),
+    "a manifest of nobody": Place(with_a_manifest_of_nobody, "did not write", overwrite=True),
     "what another command wrote": Place(of_another_command, "expected a manifest", overwrite=True),
     "a foreign unfinished directory": Place(
         lambda target: foreign(target.with_name(target.name + ".part")), "is in the way"
     ),
-    "a file": Place(lambda target: (target.parent.mkdir(), target.touch()), "is no "),
-    "a file, to overwrite": Place(
-        lambda target: (target.parent.mkdir(), target.touch()), "is no ", overwrite=True
+    "a file": Place(file, "is no "),
+    "a file, to overwrite": Place(file, "is no ", overwrite=True),
+    "a file as the folder above": Place(
+        lambda target: target.parent.write_text("dear"), "is no directory"
     ),
-    "a link to a directory": Place(lambda target: link(target, "elsewhere"), "symbolic link"),
-    "a link to nothing": Place(lambda target: link(target, "nothing"), "symbolic link"),
-    "a file as the folder above": Place(file_as_parent, "is no directory"),
 }
-FILE_PLACES = {
-    "a file": Place(lambda target: target.write_text("dear"), "--overwrite, which keeps it"),
+FILE_PLACES = LINKS | {
+    "a file": Place(file, "--overwrite, which keeps it"),
     "a directory": Place(foreign, "is no file"),
     "a directory, to overwrite": Place(foreign, "is no file", overwrite=True),
-    "a pipe, to overwrite": Place(os.mkfifo, "no regular file", overwrite=True),
-    "a link to a directory": Place(lambda target: link(target, "elsewhere"), "symbolic link"),
-    "a link to nothing": Place(lambda target: link(target, "nothing"), "symbolic link"),
+    "a pipe, to overwrite": Place(pipe, "no regular file", overwrite=True),
+    "a missing folder": Place(lambda target: None, "folder does not exist: make it first"),
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", DIRECTORIES)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, place) for name in DIRECTORIES for place in PLACES]
+    + [(name, place) for name in FILES for place in FILE_PLACES],
+)
 def test_a_place_that_is_taken_is_refused_before_the_inputs_are_read(tmp_path, capsys, name, place):
-    target, fault = tmp_path / "folder" / (ALL[name].folder or "out"), PLACES[place]
+    fault = (FILE_PLACES if name in FILES else PLACES)[place]
+    target = tmp_path / "folder" / (ALL[name].folder or "out")
     fault.prepare(target)
     before = tree(tmp_path)
     options = ["--overwrite"] if fault.overwrite else []
     line = fault_of(capsys, ALL[name].line(NOWHERE, target, *options))
     assert fault.words in line and str(target.parent) in line
     assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("place", FILE_PLACES)
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_there_is_refused_before_the_inputs_are_read(tmp_path, capsys, name, place):
-    target, fault = tmp_path / "out", FILE_PLACES[place]
-    fault.prepare(target)
-    pipe = target.is_fifo()
-    before = {} if pipe else tree(tmp_path)
-    options = ["--overwrite"] if fault.overwrite else []
-    line = fault_of(capsys, ALL[name].line(NOWHERE, target, *options))
-    assert fault.words in line and str(target) in line
-    assert target.is_fifo() if pipe else tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_in_a_folder_that_is_missing_is_refused_before_the_inputs_are_read(
-    tmp_path, capsys, name
-):
-    line = fault_of(capsys, ALL[name].line(NOWHERE, tmp_path / "missing" / "out"))
-    assert "missing does not exist: make it first" in line
-    assert tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -205,29 +153,11 @@ def test_a_domain_cannot_lead_out_of_the_output(inputs, tmp_path, capsys, name, 
 # --- What is there already -------------------------------------------------------------------
 
 
-def ready(name: str, inputs: Path) -> Command:
+def ready(name: str) -> Command:
     """A command whose packages are here."""
     for package in ALL[name].packages:
         pytest.importorskip(package)
-    if name == "import-model":
-        write_network(inputs)
     return ALL[name]
-
-
-@pytest.fixture(scope="module")
-def write(inputs, tmp_path_factory) -> Callable[[str, Path], None]:
-    """Puts what a command writes at a place; each command runs once."""
-    outputs: dict[str, Path] = {}
-
-    def put(name: str, target: Path) -> None:
-        if name not in outputs:
-            output = tmp_path_factory.mktemp(name) / (ALL[name].folder or "out")
-            assert main(ready(name, inputs).line(inputs, output)) == 0
-            outputs[name] = output
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copy if ALL[name].file else shutil.copytree)(outputs[name], target)
-
-    return put
 
 
 def some(names: object) -> list[object]:
@@ -239,10 +169,10 @@ def some(names: object) -> list[object]:
 
 @pytest.mark.parametrize("name", some(DIRECTORIES))
 def test_overwriting_removes_what_the_command_wrote_and_nothing_else(
-    inputs, write, tmp_path, capsys, name
+    inputs, tmp_path, capsys, name
 ):
-    command, target = ready(name, inputs), tmp_path / "folder" / (ALL[name].folder or "out")
-    write(name, target)
+    command, target = ready(name), tmp_path / "folder" / (ALL[name].folder or "out")
+    assert main(command.line(inputs, target)) == 0
     written = tree(target)
     listed = json.loads((target / MANIFEST).read_text())["files"]
     assert {path for path in written if (target / path).is_file()} <= {MANIFEST, *listed}
@@ -259,72 +189,11 @@ def test_overwriting_removes_what_the_command_wrote_and_nothing_else(
     assert [path.name for path in tmp_path.rglob("*.part")] == []
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_overwritten_is_kept_beside_the_new_one(inputs, tmp_path, name):
-    command, target = ready(name, inputs), tmp_path / "out.txt"
-    for text in ("first", "second"):
-        target.write_text(text)
-        assert main(command.line(inputs, target, "--overwrite")) == 0
-    assert {*tree(tmp_path)} == {"out.txt", "out.txt.1", "out.txt.2"}
-    assert (tmp_path / "out.txt.1").read_text() == "first"
-    assert (tmp_path / "out.txt.2").read_text() == "second"
-
-
-@pytest.mark.parametrize("name", [n for n in COMMANDS if not COMMANDS[n].file])
-def test_what_a_killed_command_left_is_replaced(inputs, write, tmp_path, name):
-    command, target = ready(name, inputs), tmp_path / "out"
-    write(name, target)
-    (target / "half-written").write_text("stale")
-    target.rename(tmp_path / "out.part")  # with a manifest of this kind: a killed command's
-    (tmp_path / "out.part" / ".disam_progress.json").unlink(missing_ok=True)
-    assert main(command.line(inputs, target)) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
-
-
-@pytest.mark.parametrize("name", [n for n in COMMANDS if not COMMANDS[n].file])
-def test_what_another_process_is_writing_is_left_to_it(inputs, write, tmp_path, capsys, name):
-    command, target = ready(name, inputs), tmp_path / "out"
-    write(name, tmp_path / "finished")
-    kind = json.loads((tmp_path / "finished" / MANIFEST).read_text())["kind"]
-    other = OutputDirectory(target, kind)
-    (other.part / "file").write_text("dear")
-    before = tree(other.part)
-    line = fault_of(capsys, command.line(inputs, target))
-    assert "is being written by another process" in line and tree(other.part) == before
-    other.close()
-
-
-@pytest.mark.parametrize("name", ["../note", "/etc/hostname", "linked/note", "a/../../note"])
-def test_a_manifest_cannot_make_a_command_remove_files_elsewhere(inputs, tmp_path, name):
-    target = tmp_path / "out"
-    assert main(COMMANDS["localize"].line(inputs, tmp_path / "note")) == 0
-    assert main(COMMANDS["convert"].line(inputs, target)) == 0
-    (target / "linked").symlink_to(tmp_path)
-    manifest = json.loads((target / MANIFEST).read_text())
-    manifest["files"].append(name)
-    (target / MANIFEST).write_text(json.dumps(manifest))
-    assert main(COMMANDS["convert"].line(inputs, target, "--overwrite")) == 0
-    assert (tmp_path / "note").exists() and Path("/etc/hostname").exists()
-
-
 # --- Full disks ------------------------------------------------------------------------------
 
-LIMITS = {
-    "build-map": (0, 100, 1_000, 5_000, 9_000),
-    "extract": (100, 1_000),
-    "to-bag": (0, 5_000, 40_000),
-    "to-bag-sqlite": (0, 5_000, 40_000),
-    "aerial": (1_000,),
-    "convert": (1_000,),
-    "create-model": (0, 10_000),
-    "import-checkpoint": (1_000,),
-    "import-model": (100,),
-    "evaluate": (0, 3_000, 20_000),
-    "localize": (0, 500),
-    "submission": (100,),
-    "synth": (100,),
-    "synth-aerial": (100,),
-}
+LIMITS = [(name, 100) for name in ALL]  # bytes of a file
+LIMITS += [("build-map", 0), ("build-map", 5_000), ("build-map", 9_000)]
+LIMITS += [("to-bag", 40_000), ("to-bag-sqlite", 40_000), ("evaluate", 20_000)]
 
 
 @contextmanager
@@ -342,14 +211,13 @@ def full_disk(file_bytes: int) -> Iterator[None]:
     ("name", "file_bytes"),
     [
         pytest.param(name, limit, marks=[pytest.mark.slow] if name in RENDERED else [])
-        for name, limits in LIMITS.items()
-        for limit in limits
+        for name, limit in LIMITS
     ],
 )
 def test_a_full_disk_ends_in_one_line_with_the_output_and_the_remedy(
     inputs, tmp_path, capsys, name, file_bytes
 ):
-    command, target = ready(name, inputs), tmp_path / (ALL[name].folder or "out")
+    command, target = ready(name), tmp_path / (ALL[name].folder or "out")
     with full_disk(file_bytes):
         line = fault_of(capsys, command.line(inputs, target))
     assert f"{target} cannot be written: " in line or f"{target}.part cannot be" in line
@@ -358,16 +226,6 @@ def test_a_full_disk_ends_in_one_line_with_the_output_and_the_remedy(
     assert left <= ({"out.part"} if name == "build-map" else set())
     assert main(command.line(inputs, target)) == 0
     assert [path.name for path in tmp_path.rglob("*.part")] == []
-
-
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "build-map"])
-def test_a_full_disk_leaves_what_was_to_be_overwritten(inputs, write, tmp_path, capsys, name):
-    command, target = ready(name, inputs), tmp_path / "out"
-    write(name, target)
-    before = tree(tmp_path)
-    with full_disk(100):
-        assert "free space" in fault_of(capsys, command.line(inputs, target, "--overwrite"))
-    assert tree(tmp_path) == before
 
 
 # --- Calibrations ----------------------------------------------------------------------------

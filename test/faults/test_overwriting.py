@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs that are replaced: their name leads to the old one or the new one at any moment."""
+"""Outputs that are replaced or have several writers: a name leads to the old or the new one at any
+moment."""
 
 from __future__ import annotations
 
@@ -14,15 +15,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.data import save_tiny_model
+from support.faults import edit_json
 
-from disam_ros.errors import OutputError
+from disam_ros.cli import main
+from disam_ros.errors import MapError, OutputError
 from disam_ros.files import outputs
-from disam_ros.files.outputs import MAP, OutputDirectory, atomic_directory, output_file
+from disam_ros.files.outputs import (
+    MANIFEST,
+    MAP,
+    OutputDirectory,
+    atomic_directory,
+    output_file,
+)
+from disam_ros.files.writing import atomic_file
+from disam_ros.mapping import place_map as place_map_module
 from disam_ros.mapping.compression import learn_projection
+from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.added_files import add_projection, adding_onnx
 from disam_ros.models.model_files import read_header
 
 ROUNDS = 30
+WRITERS, LENGTH = 4, 100_000  # of a file
 
 
 class KilledError(BaseException):
@@ -95,6 +108,18 @@ def test_an_output_keeps_its_rights(tmp_path, way):
     assert path.stat().st_mode & 0o777 == 0o770
 
 
+@pytest.mark.parametrize("name", ["../note", "/etc/hostname", "linked/note", "c/../../note"])
+def test_a_manifest_cannot_make_a_writer_remove_files_elsewhere(tmp_path, name):
+    path = tmp_path / "map"
+    write(path, "old")
+    (tmp_path / "note").write_text("dear")
+    (path / "linked").symlink_to(tmp_path)
+    edit_json(path / MANIFEST, lambda values: values["files"].append(name))
+    write(path, "new")
+    assert texts(path) == {"new"}
+    assert (tmp_path / "note").exists() and Path("/etc/hostname").exists()
+
+
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 MOMENTS = 24  # more than there are changes
 killing: list[int] = []  # changes that may still be made; empty: all
@@ -138,18 +163,6 @@ def test_a_kill_while_an_output_is_replaced_leaves_the_old_or_the_new_one(
     assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
 
 
-def test_a_file_of_others_that_is_in_the_way_is_named_and_all_stays(tmp_path):
-    path = tmp_path / "map"
-    write(path, "old")
-    (path / "c").write_text("mine")
-    with pytest.raises(OutputError, match="c is in the way"):  # noqa: SIM117
-        with atomic_directory(path, MAP, True) as part:
-            for name in "abc":
-                (part / name).write_text("new")
-    assert texts(path) == {"old"} and (path / "c").read_text() == "mine"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["map"]
-
-
 def test_a_file_keeps_its_name_while_it_is_replaced(tmp_path, monkeypatch):
     path, rename = tmp_path / "answers.csv", Path.rename
     path.write_text("old")
@@ -159,9 +172,11 @@ def test_a_file_keeps_its_name_while_it_is_replaced(tmp_path, monkeypatch):
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", renamed)
-    with output_file(path, overwrite=True) as file:
-        file.write("new")
-    assert path.read_text() == "new" and (tmp_path / "answers.csv.1").read_text() == "old"
+    for text in ("new", "newer"):
+        with output_file(path, overwrite=True) as file:
+            file.write(text)
+    contents = [file.read_text() for file in sorted(tmp_path.iterdir())]
+    assert contents == ["newer", "old", "new"]  # of answers.csv, answers.csv.1, answers.csv.2
 
 
 def test_what_a_killed_writer_of_a_file_left_is_removed_and_nothing_of_a_living_one(tmp_path):
@@ -182,16 +197,6 @@ def test_what_a_killed_writer_of_a_file_left_is_removed_and_nothing_of_a_living_
     assert {p.read_text() for p in tmp_path.glob("answers*")} == {"first", "second"}
 
 
-def test_an_output_that_is_copied_is_whole(tmp_path):
-    """A flag of the replacement in a manifest changes nothing for a copy."""
-    path = tmp_path / "map"
-    write(path, "old")
-    shutil.copytree(path, tmp_path / "copy")
-    write(path, "new")
-    write(tmp_path / "copy", "new")
-    assert texts(path) == texts(tmp_path / "copy") == {"new"}
-
-
 def test_a_model_gets_what_two_commands_add_at_once(tmp_path):
     """The second one waits and adds to what the first one wrote."""
     model = save_tiny_model(tmp_path / "model")
@@ -206,3 +211,67 @@ def test_a_model_gets_what_two_commands_add_at_once(tmp_path):
         second.result()
     names = set(read_header(directory)["sha256"])
     assert {"directions", *(f"{name}.onnx" for name in model.domain_names())} <= names
+
+
+def test_a_file_of_many_writers_is_always_that_of_one(tmp_path):
+    path, done = tmp_path / "model.json", threading.Event()
+    path.write_text("0" * LENGTH)
+
+    def write(letter: str) -> None:
+        for _ in range(ROUNDS):
+            with atomic_file(path) as file:
+                for _ in range(10):
+                    file.write(letter * (LENGTH // 10))
+                    file.flush()
+
+    def read() -> None:
+        while not done.is_set():
+            text = path.read_text()
+            assert len(text) == LENGTH and len(set(text)) == 1
+
+    with ThreadPoolExecutor(WRITERS + 1) as pool:
+        reader = pool.submit(read)
+        writers = [pool.submit(write, letter) for letter in "abcd"]
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            done.set()
+        reader.result()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
+
+
+def test_a_directory_has_one_writer(tmp_path):
+    first = OutputDirectory(tmp_path / "map", MAP)
+    with pytest.raises(OutputError, match="being written by another process"):
+        OutputDirectory(tmp_path / "map", MAP)
+    (first.part / "file").write_text("whole")
+    first.publish()
+    assert (tmp_path / "map" / "file").read_text() == "whole"
+
+
+@pytest.fixture(scope="module")
+def maps(inputs, tmp_path_factory) -> tuple[Path, Path]:
+    """Two maps of as many images, whose other files differ in their header alone."""
+    bare = tmp_path_factory.mktemp("maps") / "bare"
+    line = f"map prune {inputs}/map --keep 1 --no-thumbnails --output {bare}"
+    assert main(line.split()) == 0
+    return inputs / "map", bare
+
+
+@pytest.mark.parametrize("verify", [None, True, False])
+def test_a_map_that_is_replaced_while_it_is_opened_is_an_error(maps, tmp_path, monkeypatch, verify):
+    (first, second), path = maps, tmp_path / "map"
+    shutil.copytree(first, path)
+    opened = place_map_module.HeldFile
+
+    def replaced(file: Path, *rest):
+        if file.name == "fine.npy" and not (tmp_path / "old").exists():
+            path.rename(tmp_path / "old")
+            shutil.copytree(second, path)
+        return opened(file, *rest)
+
+    monkeypatch.setattr(place_map_module, "HeldFile", replaced)
+    with pytest.raises(MapError, match=r"was replaced|damaged|missing"):
+        PlaceMap(path, verify)
+    assert len(PlaceMap(path, verify)) == len(PlaceMap(second))

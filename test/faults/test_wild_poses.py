@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from disam_ros.datasets.aerial.tiles import TileInfo, TileSet, TileWriter
 from disam_ros.datasets.clock_offset import clock_offset
 from disam_ros.datasets.trajectories import read_trajectory
-from disam_ros.errors import DatasetError, GeometryError
+from disam_ros.errors import DatasetError
 from disam_ros.geometry import Transform
 from disam_ros.localization.checks import StampOrder
 from disam_ros.localization.sequence.odometry import OdometryTrack
@@ -82,13 +82,6 @@ def test_a_wild_row_of_a_trajectory_is_left_out_with_a_line(tmp_path, caplog, st
     assert ("at (0, 0)" in caplog.text) == (stray == (0.0, 0.0))
 
 
-def test_a_thousand_wild_rows_cost_no_more_than_others(tmp_path):
-    rows = {n: STRAYS[n % len(STRAYS)] for n in range(0, 2000, 2)}
-    (tmp_path / "poses.txt").write_text(tum(with_strays(drive(2000), rows)))
-    trajectory = read_trajectory(tmp_path / "poses.txt")
-    assert len(trajectory.for_base(Transform.identity()).poses) == len(trajectory.stamps)
-
-
 def test_rows_without_a_fix_and_places_elsewhere_are_left_out_of_a_table(tmp_path, caplog):
     rows = [(51.0 + 1e-5 * n, 13.7) for n in range(40)]
     rows[0] = rows[1] = rows[17] = (0.0, 0.0)
@@ -100,11 +93,6 @@ def test_rows_without_a_fix_and_places_elsewhere_are_left_out_of_a_table(tmp_pat
     assert "3 rows at 0, 0 left out: they are no fixes" in caplog.text
     assert len(trajectory.stamps) == 36 and trajectory.origin.latitude == pytest.approx(51.00003)
     assert max(np.abs(p.translation).max() for p in trajectory.poses) < 50
-
-
-def test_poses_beyond_the_earth_are_no_poses():
-    with pytest.raises(GeometryError, match="expected finite metres up to"):
-        pose(1e308)
 
 
 def passed(gate: Gate, steps: list[tuple[float, float]]) -> list[tuple[float, float]]:

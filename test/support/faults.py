@@ -15,17 +15,28 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from disam_ros.datasets.aerial.tiles import TileInfo, TileWriter
+from disam_ros.cli import main
+from disam_ros.config import MapBuilderConfig
+from disam_ros.datasets.aerial.tiles import TileInfo, TileSet, TileWriter
+from disam_ros.datasets.dataset import Dataset
+from disam_ros.datasets.sources import open_dataset
+from disam_ros.errors import DatasetError
+from disam_ros.files.reading import HeldFile
 from disam_ros.files.writing import file_sha256
 from disam_ros.image import MEGAPIXELS, encode_jpeg, limit_megapixels
+from disam_ros.mapping.builder import MapBuilder
+from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.mapping.rows import RecordTable
 from disam_ros.models.model import load_model
-from support.data import save_tiny_model, texture, write_dataset
+from support.data import DESCRIPTOR, save_tiny_model, texture, write_dataset
 from support.maps import save_tiny_map
 
 NOBODY = 65534
+BUILD = MapBuilderConfig(keypoints=0, batch_size=2, checkpoint_every=4, descriptor=DESCRIPTOR)
 Change = Callable[[Any], object]
 
 
@@ -70,11 +81,6 @@ def jpeg_of_scans(count: int) -> bytes:
     return data[:-2] + last * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
-def depth_png(width: int, height: int) -> bytes:
-    """A 16-bit PNG of one channel whose header names any size."""
-    return png_of(width, height, 16, 0)
-
-
 def write_world(root: Path) -> Path:
     """A data set, a model, a map and tiles, all small and sound, in folders of these names."""
     write_dataset(root / "dataset", 3)
@@ -83,6 +89,53 @@ def write_world(root: Path) -> Path:
     with TileWriter(root / "tiles", TileInfo(0.5, 16)) as tiles:
         tiles.add(0, 0, np.ascontiguousarray(texture(1)[:16, :16]))
     return root
+
+
+def write_half_built(root: Path) -> Path:
+    """A data set of eight images, a model and their map by BUILD, killed after four."""
+    source = open_dataset(write_dataset(root / "dataset", 8).directory)
+    model = save_tiny_model(root / "model")
+    with MapBuilder(source.info, model, root / "map", BUILD, source=source.identity) as builder:
+        for item in list(source.images)[:4]:
+            builder.add(item)
+        builder.commit()
+    return root
+
+
+def tree(root: Path) -> dict[str, bytes | str]:
+    """All that lies below a folder: contents of files, targets of links."""
+    result: dict[str, bytes | str] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            result[name] = f"→ {path.readlink()}"
+        else:
+            result[name] = path.read_bytes() if path.is_file() else "folder"
+    return result
+
+
+def fault_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
+    """The one line with which a command ends in status 1, its last on stderr."""
+    capsys.readouterr()
+    assert main(words) == 1
+    text = capsys.readouterr().err
+    lines = text.rstrip("\n").splitlines()
+    assert "Traceback" not in text and "Exception ignored" not in text, text
+    assert [line for line in lines if line.startswith("disam: ")] == lines[-1:], text
+    return lines[-1]
+
+
+def record_table(path: Path) -> RecordTable:
+    """The table of the images of a map."""
+    return RecordTable(HeldFile(path, DatasetError))
+
+
+HEADERS: dict[str, Callable[[Path], object]] = {  # of a world, and what reads them
+    "dataset/dataset.json": lambda root: Dataset(root / "dataset"),
+    "tiles/tiles.json": lambda root: TileSet(root / "tiles"),
+    "map/map.json": lambda root: PlaceMap(root / "map"),
+    "model/model.json": lambda root: load_model(root / "model"),
+}
 
 
 def edit_json(path: Path, change: Change) -> None:

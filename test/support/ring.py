@@ -27,19 +27,10 @@ def ring(index: int) -> Transform:
 class RingRobot(Robot):
     """Its odometry is in a frame of its own."""
 
-    def drive(
-        self,
-        index: int,
-        image: np.ndarray | None = None,
-        odom_from_base: Transform | None = None,
-        odometry: bool = True,
-    ) -> dict[str, str]:
-        """The key-values of the answer at a place, one second after the last.
-
-        image: by default the map's. odom_from_base: by default that of the place.
-        """
+    def drive(self, index: int, *arguments: Any, **options: Any) -> dict[str, str]:
+        """The key-values of the answer to `image_at`, one second after the last."""
         before = len(self.answers)  # a stamp may come again
-        sent = self.image_at(index, image, odom_from_base, odometry)
+        sent = self.image_at(index, *arguments, **options)
         return values(self.of_image(self.answers, sent, before).status[0])
 
     def image_at(
@@ -49,7 +40,10 @@ class RingRobot(Robot):
         odom_from_base: Transform | None = None,
         odometry: bool = True,
     ) -> Any:
-        """Send odometry and the image of a place; returns the image's message."""
+        """Send odometry and the image of a place; returns the image's message.
+
+        image: by default the map's. odom_from_base: by default that of the place.
+        """
         if odometry:
             moved = odom_from_base or MAP_FROM_ODOM.inverse() @ ring(index)
             self.deliver("odom", odometry_message(moved))

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from geometry_msgs.msg import TransformStamped
 
 from disam_ros.geometry import Transform
-from support.data import detailed
+from support.data import detailed, save_tiny_model
+from support.maps import save_tiny_map
 from support.messages import image_message, odometry_message, values
-from support.node_process import NodeProcess
+from support.node_process import RELIABLE, SINGLE, NodeProcess, node_process
 from support.robot import Robot
 from support.tf import tf2_ros
 
@@ -64,6 +67,34 @@ class Vehicle(Robot):
             f"more than {self._keyframes} {key}, and no '{words}'",
         )
         self._keyframes = int(values(status)[key])
+
+
+def write_town(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A model and a map of the places; returns parameters of a localizer with them."""
+    model = save_tiny_model(folder / "model")
+    save_tiny_map(folder / "map", model, PLACES, picture=detailed, place=(48.0, 11.0))
+    return {
+        "map": str(folder / "map"),
+        "model": str(folder / "model"),
+        "localizer.domain.override": "day",
+        "stale_after": 60.0,
+        **RELIABLE,
+        **SINGLE,
+        **changes,
+    }
+
+
+@contextmanager
+def driving(
+    parameters: dict[str, Any], log: Path, kind: type[Vehicle] = Vehicle
+) -> Iterator[Vehicle]:
+    """A vehicle with a node in an interpreter of its own, which takes TF of the stand-in."""
+    options = {"fresh": True, "before": TF_STAND_IN}
+    with (
+        node_process("localizer.node", log, parameters, **options) as process,
+        kind(process) as vehicle,
+    ):
+        yield vehicle
 
 
 def transform_message(parent: str, child: str, a_from_b: Transform) -> TransformStamped:
