@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,32 +129,39 @@ def measure() -> dict[str, Any]:
 
 def streets(root: Path) -> dict[str, dict[str, Figures]]:
     """sf_years, single images, by half of the city, with keypoints and without."""
-    mapped, queries = (streets_source(split) for split in ("map", "query"))
-    images, items = list(mapped.images), list(queries.images)
-    places, truth = _positions(images), _positions(items)
+    items = list(streets_source("query").images)
+    truth = positions_of(items)
     results: dict[str, dict[str, Figures]] = {}
+    for name, source in street_halves():
+        gaps = gaps_between(truth, positions_of(list(source.images)))
+        results[name] = {}
+        for way, settings in WAYS.items():
+            directory = root / f"{name} {way}"
+            settings = replace(settings, domain=DAY)
+            build_map(source, load_model(MODEL), directory, settings, show_progress=False)
+            outcomes = localized(opened(directory, True, DAY), items)
+            on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
+            results[name][way] = {
+                "on": int(on.sum()),
+                "right": int((on & right).sum()),
+                "known_right": int((on & right & outcomes.known).sum()),
+                "known_wrong": int((on & (outcomes.errors > 25.0) & outcomes.known).sum()),
+                "off": int((gaps > FAR_M).sum()),
+                "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
+            }
+    return results
+
+
+def street_halves() -> Iterator[tuple[str, ImageSource]]:
+    """The mapped images of sf_years by half of the city, and its name."""
+    mapped = streets_source("map")
+    images = list(mapped.images)
+    places = positions_of(images)
     for axis, names in enumerate((("west", "east"), ("south", "north"))):
         beyond = places[:, axis] > np.median(places[:, axis])
         for side, name in enumerate(names):
             rows = np.flatnonzero(beyond == bool(side))
-            chosen = part(mapped, [images[row] for row in rows])
-            gaps = _gaps(truth, places[rows])
-            results[name] = {}
-            for way, settings in WAYS.items():
-                directory = root / f"{name} {way}"
-                settings = replace(settings, domain=DAY)
-                build_map(chosen, load_model(MODEL), directory, settings, show_progress=False)
-                outcomes = localized(opened(directory, True, DAY), items)
-                on, right = gaps <= NEAR_M, outcomes.errors <= NEAR_M
-                results[name][way] = {
-                    "on": int(on.sum()),
-                    "right": int((on & right).sum()),
-                    "known_right": int((on & right & outcomes.known).sum()),
-                    "known_wrong": int((on & (outcomes.errors > 25.0) & outcomes.known).sum()),
-                    "off": int((gaps > FAR_M).sum()),
-                    "known_off": int(((gaps > FAR_M) & outcomes.known).sum()),
-                }
-    return results
+            yield name, part(mapped, [images[row] for row in rows])
 
 
 def streets_source(split: str) -> ImageSource:
@@ -194,7 +201,8 @@ def leaving(root: Path) -> dict[str, Figures]:
     for name, (settings, mapped, items) in rows.items():
         directory = root / name.replace(" ", "_")
         build_map(part(whole, mapped), load_model(MODEL), directory, settings, show_progress=False)
-        gaps, turns = _gaps(_positions(items), _positions(mapped)), _turns(items, mapped)
+        gaps = gaps_between(positions_of(items), positions_of(mapped))
+        turns = _turns(items, mapped)
         for way, odometry in {"single images": None, "sequence": None, "odometry": track}.items():
             localizer = opened(directory, way == "single images", DAY)
             outcomes = localized(localizer, items, odometry)
@@ -234,19 +242,21 @@ def town(root: Path) -> dict[str, Figures]:
         source = open_images(TOWN / condition, reference.info.map_frame)
         items = [item for item in source.images if item.record.map_from_camera is not None]
         assert source.odometry is not None
-        gaps = _gaps(_positions(items), _positions(images[: len(images) // 2]))
+        gaps = gaps_between(positions_of(items), positions_of(images[: len(images) // 2]))
         track = OdometryTrack.of(*source.odometry, NANOSECONDS)
         outcomes = localized(opened(root / "half"), items, track)
         results[condition] = outcomes.figures(gaps <= ON_M, gaps > ON_M)
     return results
 
 
-def _positions(items: Sequence[PosedImage]) -> NDArray[np.float64]:
+def positions_of(items: Sequence[PosedImage]) -> NDArray[np.float64]:
     """Positions of cameras [n, 3] [m]."""
     return np.array([truth_of(item.record).translation for item in items])
 
 
-def _gaps(positions: NDArray[np.float64], mapped: NDArray[np.float64]) -> NDArray[np.float64]:
+def gaps_between(
+    positions: NDArray[np.float64], mapped: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Distances [n] to the nearest of the mapped positions [m]."""
     return np.array([np.linalg.norm(mapped - at, axis=1).min() for at in positions])
 

@@ -1,59 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement of inliers, on a small rendered scene."""
+"""The measurement of inliers, on a small map of rendered scenes."""
+
+from functools import partial
 
 import numpy as np
-import pytest
 from support.scene import CAMERA, pose, render
 
-from benchmark.accuracy import inliers
-from benchmark.accuracy.inliers import Matching, Trial, View, similar
+from benchmark.accuracy.inliers import inliers_of
+from disam_ros.datasets.dataset import DatasetInfo
+from disam_ros.datasets.records import ImageRecord
+from disam_ros.datasets.sources import ImageSource, PosedImage
+from disam_ros.geometry import Transform
 
 
-def view(x, seed=0, depth=True, far=0.0, around=()):
-    pixels, metres = render(pose(x), seed)
-    place = np.array([x + far, 0.0, 0.0])
-    return View(pixels, place, pose(x), CAMERA, metres if depth else None, around)
+def posed(number, seed, x):
+    """An image of a scene, the scenes 100 m apart."""
+    at = pose(x)
+    record = ImageRecord(
+        number,
+        number * 10**9,
+        "front",
+        "summer_day",
+        f"{number}.png",
+        Transform(at.translation + [100.0 * seed, 0.0, 0.0], at.quaternion),
+    )
+    return PosedImage(record, partial(lambda: render(at, seed)[0]))
 
 
-@pytest.fixture(scope="module")
-def scene():
-    """Trials of two places 100 m apart, and their map images."""
-    sample = [view(0.0), view(0.0, seed=3, far=100.0), view(0.0, seed=5, far=200.0)]
-    queries = [view(0.4), view(0.4, seed=3, far=100.0)]
-    trials = [
-        Trial("day", query, (right,), similar(query, sample))
-        for query, right in zip(queries, sample, strict=False)
-    ]
-    return trials, sample
-
-
-def test_similar_images_are_of_other_places(scene):
-    trials, sample = scene
-    assert sample[0] not in similar(trials[0].query, sample)
-    assert len(similar(trials[0].query, sample)) == 2
-
-
-def test_an_outcome_has_more_inliers_at_the_right_place_and_a_small_error(scene):
-    outcome = Matching("sift").outcome(scene[0][0], 300)
-    assert outcome.right[0] > 40 > 15 > max(outcome.wrong)
-    ((error, covariance, count, _),) = outcome.errors
-    assert np.linalg.norm(error[:3]) < 0.05 and covariance.shape == (6, 6)
-    assert count == outcome.right[0]
-
-
-def test_keypoints_of_images_without_depth_maps_are_triangulated():
-    around = tuple(view(x, depth=False) for x in (-1.0, 1.0))
-    keypoints = Matching("sift").known(view(0.0, depth=False, around=around), 300)
-    depths = keypoints.depths[np.isfinite(keypoints.depths)]
-    assert len(depths) > 50 and 7 < np.median(depths) < 13
-
-
-def test_the_table_and_the_models_are_printed(scene, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(inliers, "SETS", {"scene": lambda _: scene})
-    monkeypatch.setattr(inliers, "COUNTS", (100, 300))
-    monkeypatch.setattr(inliers, "CHOSEN", 300)
-    inliers.main(tmp_path, ["sift"])
-    printed = capsys.readouterr().out
-    assert "| sift: scene, day | 300 | 100 |" in printed
-    for what in ("sift InlierRatio", "sift PoseErrors"):
-        assert what in printed
+def test_more_keypoints_agree_at_the_right_place_than_off_the_map(tmp_path):
+    mapped = [posed(seed, seed, 0.0) for seed in range(6)]
+    queries = [posed(10 + seed, seed, 0.4) for seed in range(6)] + [posed(20, 30, 0.0)]
+    info = DatasetInfo("scenes", {"front": CAMERA})
+    source = ImageSource(mapped, info, "scenes", len(mapped))
+    result = inliers_of(source, queries, "sift", tmp_path / "map")
+    assert len(result.right) >= 5 and len(result.off) == 1
+    assert np.median(result.right[:, 0]) > 40 > 20 > result.off[0, 0]
+    assert (result.right[:, 1] >= 10.0).all()
