@@ -91,9 +91,9 @@ def inliers_of(
         chosen = with_inliers(candidates, verified).positions[0]
         inliers = np.array([one.inliers for one in verified], float)
         places = place_map.poses[[one.row for one in verified], :3]
-        there = np.linalg.norm(places - chosen, axis=1) <= PLACE_RADIUS
-        reference = max(chance, inliers[~there].max(initial=0.0))
-        pair = float(inliers[there].max(initial=0.0)), float(reference)
+        nearby = np.linalg.norm(places - chosen, axis=1) <= PLACE_RADIUS
+        reference = max(chance, inliers[~nearby].max(initial=0.0))
+        pair = float(inliers[nearby].max(initial=0.0)), float(reference)
         if gap > FAR_M:
             off.append(pair)
         elif gap <= NEAR_M and np.linalg.norm(chosen - position) <= NEAR_M:
