@@ -249,6 +249,20 @@ def test_a_calibration_file_or_another_topic_describes_a_camera(tmp_path):
         mount_of(path, camera_infos={"": "/tf_static"})
 
 
+def test_rectified_images_of_a_region_have_the_projection_matrix_less_its_corner(tmp_path):
+    message = info("f")
+    message.width, message.height = 2 * CAMERA.width, 2 * CAMERA.height  # of the whole sensor
+    message.p = np.array([50.0, 0, 31.0, -9.0, 0, 51.0, 23.0, 0, 0, 0, 1, 0])
+    region = {"x_offset": 10, "y_offset": 6, "width": CAMERA.width, "height": CAMERA.height}
+    message.roi = messages.make("sensor_msgs/msg/RegionOfInterest", **region, do_rectify=True)
+    rows = [("/front/camera_info", message), ("/front/image_rect_color", image("f"))]
+    _, survey = mount_of(bag_of(tmp_path / "bag", rows))
+    camera = survey.cameras["front"]
+    assert (camera.width, camera.height) == (CAMERA.width, CAMERA.height)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 21.0, 17.0)
+    assert camera.distortion == ()
+
+
 def test_a_file_that_is_no_calibration_is_refused(tmp_path):
     file = tmp_path / "front.yaml"
     for text in ("camera_matrix: {data: [1, 2]}", "- 1", CALIBRATION.replace("image_width", "w")):

@@ -14,7 +14,6 @@ from support.data import texture
 from disam_ros.camera import FISHEYE
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.formats import colmap
 from disam_ros.datasets.formats.exif import Exif, read_exif
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
 from disam_ros.image import read, read_size
@@ -315,21 +314,6 @@ def test_images_of_a_model_are_as_stored_whatever_their_exif_says(tmp_path):
     dataset = Dataset(tmp_path / "out")
     for k, record in enumerate(dataset.records):
         assert np.abs(shown(dataset, record) - texture(k).astype(float).mean(2)).mean() < 6
-
-
-def test_text_and_binary_say_the_same_to_the_last_digit(tmp_path):
-    poses = [model_pose(k, 4.0) for k in range(COUNT)]
-    names = [f"{k}.jpg" for k in range(COUNT)]
-    text_model(tmp_path / "a", poses, names)
-    binary_model(tmp_path / "b", poses, names)
-    (cameras, a), (others, b) = (colmap.read_model(tmp_path / name) for name in "ab")
-    assert [camera.to_json() for camera in cameras.values()] == [
-        camera.to_json() for camera in others.values()
-    ]
-    for one, other, pose in zip(a, b, poses, strict=True):
-        assert (one.name, one.camera) == (other.name, other.camera)
-        assert one.camera_from_world == pytest.approx(pose, abs=1e-12)
-        assert other.camera_from_world.tolist() == pose
 
 
 def undistorted(root, size_of):
