@@ -278,6 +278,3 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
         assert f"{depths} with depth" in capsys.readouterr().out
     assert main([*start, str(tmp_path / "wrong"), "--depth-topic", "front"]) == 1
     assert "expected CAMERA=TOPIC" in capsys.readouterr().err
-
-
-
