@@ -15,7 +15,6 @@ from disam_ros.models.similarity import (
     fine_descriptor,
     fine_similarity,
     grid_shape,
-    sam_weights,
     shifted_descriptors,
     shifted_similarities,
     sub_cell_shifts,
@@ -52,23 +51,12 @@ def test_fine_similarity_is_the_cosine_of_the_flattened_features(pair):
     assert fine_similarity(*pair).item() == pytest.approx(expected, abs=1e-14)
 
 
-def test_coarse_similarity_is_one_inner_product_of_descriptors(pair):
+def test_either_similarity_is_one_inner_product_of_descriptors(pair):
     exact = DescriptorConfig(coarse_grid=4, fine_grid=4)
-    a, b = (coarse_descriptor(z[None], exact)[0] for z in pair)
-    assert (a @ b).item() == pytest.approx(coarse_similarity(*pair).item(), abs=1e-15)
-
-
-def test_fine_similarity_is_one_inner_product_of_descriptors(pair):
-    exact = DescriptorConfig(coarse_grid=4, fine_grid=4)
-    a, b = (fine_descriptor(z[None], exact)[0] for z in pair)
-    assert (a @ b).item() == pytest.approx(fine_similarity(*pair).item(), abs=1e-15)
-
-
-def test_sam_weights_in_closed_form_equal_autograd(pair):
-    a, b = pair
-    a = a.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(coarse_similarity(a, b), a)
-    assert torch.allclose(sam_weights(a, b), gradient.sum((-2, -1)), atol=1e-14)
+    pairs = (coarse_descriptor, coarse_similarity), (fine_descriptor, fine_similarity)
+    for descriptor, similarity in pairs:
+        a, b = (descriptor(z[None], exact)[0] for z in pair)
+        assert (a @ b).item() == pytest.approx(similarity(*pair).item(), abs=1e-15)
 
 
 def test_activation_map_equals_autograd_weights_times_features(pair):
@@ -129,12 +117,6 @@ def test_shifted_similarities_equal_a_loop_over_images_and_shifts():
                 fine_similarity(overlap(x, *s), overlap(y, -s[0], -s[1])) for s in shifts.cells
             ]
             assert torch.allclose(result[i, j], torch.stack(expected), atol=1e-13)
-
-
-def test_without_a_shift_they_are_the_fine_similarity():
-    a, b = features(1, 4, 3, 5, 6), features(2, 4, 3, 5, 6)
-    result = shifted_similarities(a, b, Shifts(0, 0))[..., 0]
-    assert torch.allclose(result.diagonal(), fine_similarity(a, b), atol=1e-12)
 
 
 def test_a_wider_shift_never_lowers_the_similarity_and_it_is_symmetric():
