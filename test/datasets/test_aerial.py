@@ -101,16 +101,6 @@ def test_the_polar_transform_is_its_formula(size):
     assert np.abs(got - polar_loop(tile, 14, 44)).max() <= 0.5 + 1e-6
 
 
-def test_left_to_right_it_shows_south_west_north_east_and_the_middle_below():
-    tile = np.full((64, 64, 3), 100, np.uint8)
-    for value, part in ((10, np.s_[:8]), (20, np.s_[:, -8:]), (30, np.s_[-8:]), (40, np.s_[:, :8])):
-        tile[part] = value  # north, east, south, west
-    far = full_circle(tile, 32, 64)[1, :, 0]
-    assert [far[j] for j in (0, 16, 32, 48)] == [30, 40, 10, 20]
-    assert (full_circle(tile, 32, 64)[-1] == 100).all()
-    assert full_circle(tile).shape == (112, 616, 3)
-
-
 def test_turning_the_heading_shifts_the_panorama():
     tile = smooth(50, 50)
     whole = full_circle(tile, 20, 80)

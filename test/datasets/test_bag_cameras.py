@@ -274,32 +274,29 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path):
 # --- Clocks ------------------------------------------------------------------------------------
 
 
-def test_images_without_stamps_name_the_option_that_takes_those_of_the_recording(tmp_path):
+@pytest.mark.parametrize(
+    ("image_ns", "pose_ns", "words"),
+    [
+        (0, START, "stamp 0.*--stamps recorded"),
+        (START, 100 * SECOND, r"100\.000 to.*1700000000\.000 to.*--stamps recorded"),
+    ],
+    ids=["no stamps", "clocks that never meet"],
+)
+def test_stamps_that_give_no_poses_name_the_option_that_takes_those_of_the_recording(
+    tmp_path, image_ns, pose_ns, words
+):
     with BagWriter(tmp_path / "bag") as bag:
         bag.tf_static(START, {"front": LEFT})
         for number in range(3):
             moment = START + number * SECOND // 10
-            bag.ground_truth(moment, pose_at(number))
-            unstamped = image(FRAME, number, stamp=0)
-            bag.write("/camera/front/image_raw", unstamped, moment, messages.SENSOR_QOS)
-    with pytest.raises(BagError, match=r"stamp 0.*--stamps recorded"):
+            message = image(FRAME, number, stamp=image_ns + number * bool(image_ns))
+            bag.write("/camera/front/image_raw", message, moment, messages.SENSOR_QOS)
+            pose = messages.pose_stamped(pose_ns + number, "map", pose_at(number))
+            bag.write("/pose", pose, moment, messages.RELIABLE_QOS)
+    with pytest.raises(BagError, match=words):
         BagImages(tmp_path / "bag")
     images = list(BagImages(tmp_path / "bag", BagOptions(recorded_stamps=True)))
     assert [item.stamp_ns for item in images] == [START + n * SECOND // 10 for n in range(3)]
-    assert all(item.map_from_camera is not None for item in images)
-
-
-def test_clocks_that_never_meet_are_named_with_both_times(tmp_path):
-    with BagWriter(tmp_path / "bag") as bag:
-        bag.tf_static(START, {"front": LEFT})
-        for number in range(3):
-            moment = START + number * SECOND // 10
-            bag.raw_image("front", moment, picture(number))
-            pose = messages.pose_stamped(100 * SECOND + number, "map", pose_at(number))
-            bag.write("/pose", pose, moment, messages.RELIABLE_QOS)
-    with pytest.raises(BagError, match=r"100\.000 to.*1700000000\.000 to.*--stamps recorded"):
-        BagImages(tmp_path / "bag")
-    images = BagImages(tmp_path / "bag", BagOptions(recorded_stamps=True))
     assert all(item.map_from_camera is not None for item in images)
 
 
