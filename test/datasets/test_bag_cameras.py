@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which cameras, mounts and intrinsics a bag has, by its messages or as a user says."""
 
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -306,24 +304,3 @@ def test_a_grey_image_is_a_cameras(tmp_path):
     message.encoding, message.step, message.data = "mono8", grey.shape[1], grey.ravel()
     chosen, _ = cameras_of(bag_of(tmp_path / "bag", [("/infra1/image_rect_raw", message)]))
     assert chosen == {"infra1": "/infra1/image_rect_raw"}
-
-
-def test_a_video_beside_compressed_images_is_not_opened(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    packet = messages.make(
-        messages.FFMPEG_PACKET,
-        header=messages.header(START, "f"),
-        width=32,
-        height=24,
-        encoding="h264",
-        pts=0,
-        flags=1,
-        is_bigendian=False,
-        data=np.zeros(8, np.uint8),
-    )
-    jpeg = messages.compressed_image(START, "f", encode_jpeg(picture()))
-    rows = [("/front/image_raw/ffmpeg", packet), ("/front/image_raw/compressed", jpeg)]
-    chosen, _ = cameras_of(bag_of(tmp_path / "both", rows))
-    assert chosen == {"front": "/front/image_raw/compressed"}
-    with pytest.raises(BagError, match="PyAV"):
-        cameras_of(bag_of(tmp_path / "video", rows[:1]))

@@ -127,13 +127,7 @@ def test_missing_images_are_left_out_and_counted(tmp_path, caplog, capsys):
 def test_names_without_suffix_and_the_file_itself_are_read(tmp_path):
     root = capture(tmp_path / "in", frame_of=lambda k: {"file_path": f"./images/frame_{k:05d}"})
     (root / "transforms.json").rename(root / "transforms_train.json")
-    assert len(converted_file(root / "transforms_train.json")) == COUNT
-
-
-def converted_file(file):
-    line = ["convert", "nerfstudio", "--input", file, "--output", file.parents[1] / "out"]
-    assert main([str(word) for word in [*line, "--domain", "day", "--scale", "1"]]) == 0
-    return Dataset(file.parents[1] / "out")
+    assert len(converted(root / "transforms_train.json")) == COUNT
 
 
 def rotated_twice(k):

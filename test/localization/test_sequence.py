@@ -18,7 +18,7 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.bayes_filter import FilterModel
-from disam_ros.localization.sequence.odometry import OdometryTrack, Reading
+from disam_ros.localization.sequence.odometry import Reading
 from disam_ros.localization.sequence.tracker import Tracker
 
 SECOND = 1_000_000_000
@@ -112,15 +112,3 @@ def test_offline_answers_are_of_the_sequence_where_it_is_configured(localizer, d
         assert answer.best.id == result.record.id
     truth = dataset.records[-1].map_from_camera
     assert np.linalg.norm(answers[-1].pose.translation - truth.translation) < 1.0
-
-
-def test_odometry_is_interpolated_and_starts_over_when_stamps_go_back():
-    track = OdometryTrack(SECOND)
-    for second in range(3):
-        track.move(second * SECOND, Transform.from_xyz_rpy([2.0 * second, 0, 0, 0, 0, 0]))
-    pose, travelled = track.at(3 * SECOND // 2)
-    assert (pose.translation[0], travelled) == pytest.approx((3.0, 3.0))
-    assert track.at(3 * SECOND)[0].translation[0] == 4.0  # the newest, if it is recent
-    assert track.at(3 * SECOND + 1) is None and track.at(-1) is None
-    track.move(0, Transform.identity())
-    assert track.restarts == 1 and track.at(2 * SECOND) is None
