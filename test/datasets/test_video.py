@@ -139,6 +139,17 @@ def test_extract_keeps_what_a_video_still_shows_and_counts_the_rest(tmp_path, ca
     assert "damaged" in capsys.readouterr().out
 
 
+def test_a_video_beside_compressed_images_is_not_opened(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with BagWriter(tmp_path / "bag") as bag:
+        message = packet_message("ffmpeg", "h264", NS, 0, b"\0" * 40, True)
+        bag.write(TOPICS["ffmpeg"], message, NS, messages.SENSOR_QOS)
+        bag.compressed_image("front", NS, encode_jpeg(texture(0)))
+    images = BagImages(tmp_path / "bag", poses=TopicPoses(required=False))
+    (topic,) = {item.topic for item in images}
+    assert topic == TOPICS["compressed"]
+
+
 def test_a_codec_that_is_unknown_is_named(tmp_path):
     with BagWriter(tmp_path / "bag") as bag:
         message = packet_message("ffmpeg", "prores", NS, 0, b"\0" * 40, True)

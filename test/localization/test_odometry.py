@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from support.data import texture
 from support.localize import candidates_of, describe, process
 
-from disam_ros.config import DomainConfig, LocalizerConfig, SequenceConfig
-from disam_ros.datasets.sources import open_dataset
+from disam_ros.config import DomainConfig, LocalizerConfig
 from disam_ros.geometry import Transform
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
@@ -19,7 +18,6 @@ from disam_ros.localization.query import Frame
 from disam_ros.localization.sequence.bayes_filter import FilterModel
 from disam_ros.localization.sequence.odometry import BACK, JUMP, JUMP_SLACK, OdometryTrack, Reading
 from disam_ros.localization.sequence.tracker import Tracker
-from disam_ros.mapping.builder import build_map
 
 SECOND = 1_000_000_000
 
@@ -51,18 +49,13 @@ def test_after_a_jump_or_a_clock_set_back_odometry_is_of_another_drive():
     assert track.reading(3 * SECOND) is None  # of an earlier drive
 
 
-def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
-    dataset, model, tmp_path, builder_config
-):
-    source = open_dataset(dataset.directory)
-    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
-    config = LocalizerConfig(
-        device="cpu",
-        domain=DomainConfig(override="day"),
-        sequence=SequenceConfig(enabled=True),
-    )
-    localizer = Localizer(model, place_map, config)
+@pytest.fixture
+def localizer(model, place_map):
+    config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+    return Localizer(model, place_map, config)
 
+
+def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(localizer):
     def frame(index, second):
         return Frame(texture(index), "front", second * SECOND)
 
@@ -76,13 +69,8 @@ def test_between_drives_of_odometry_the_motion_of_a_sequence_is_unknown(
     assert second(Reading(at(1.0), 1.0, 0)) != pytest.approx(unknown)
 
 
-def test_a_repeated_image_is_no_evidence_and_doubt_grows(dataset, model, tmp_path, builder_config):
-    source = open_dataset(dataset.directory)
-    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
-    config = LocalizerConfig(
-        device="cpu", domain=DomainConfig(override="day"), sequence=SequenceConfig(enabled=True)
-    )
-    localizer = Localizer(model, place_map, config)
+def test_a_repeated_image_is_no_evidence_and_doubt_grows(localizer):
+    config = localizer.config
     tracker, query = Tracker(localizer), describe(localizer, texture(2), SECOND)
     candidates = candidates_of(localizer, query)
     before = tracker.predict(query, None, config).update(candidates).answer(config)

@@ -174,15 +174,6 @@ def test_keypoints_that_the_camera_did_not_see_are_left_out(model, tmp_path):
     assert len(kept) < len(result) and inside.all()
 
 
-def test_a_recorded_drive_of_another_camera_is_warped_offline(localizer):
-    pipeline = Pipeline(localizer)
-    pipeline.config.sequence.enabled = False
-    lens = fisheye(mount=turned(yaw=20.0))
-    results = [localized for _, localized in localize_drive(pipeline, drive(lens))]
-    assert [localized.answer.record.id for localized in results] == list(range(PLACES))
-    assert all(localized.query.frame.warp is not None for localized in results)
-
-
 def test_a_camera_without_intrinsics_is_taken_for_the_maps(localizer):
     unknown = Camera(320, 240, 0.0, 0.0, 0.0, 0.0, (), MAPPED.base_from_camera)
     picture = picture_of(MAPPED, seed=1)

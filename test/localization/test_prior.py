@@ -40,19 +40,6 @@ def test_the_log_likelihood_is_that_of_a_plain_mixture(x, y, a, b, correlation, 
         assert value == pytest.approx(np.log((1 - share) * np.exp(-square / 2) + share), abs=1e-6)
 
 
-@settings(deadline=None)
-@given(metres, metres, positive, st.floats(1e-6, 1.0))
-def test_a_prior_says_nothing_more_than_its_covariance_and_its_outlier_ratio(x, y, sigma, share):
-    places = np.random.default_rng(1).uniform(-150, 150, (20, 2))
-    one = prior(x, y, sigma)
-    result = one.log_likelihood(places, share)
-    assert (result <= 1e-12).all()
-    assert (result >= -(one.distances(places) ** 2) / 2 - 1e-9).all()
-    assert (result >= np.log(share) - 1e-9).all()
-    order = np.argsort(one.distances(places))
-    assert (np.diff(result[order]) <= 1e-12).all()
-
-
 def test_an_outlier_ratio_of_one_says_nothing_and_an_endless_deviation_neither():
     places = np.array([[0.0, 0.0], [1e4, -1e4]])
     assert not prior(3.0).log_likelihood(places, 1.0).any()

@@ -16,15 +16,12 @@ from disam_ros.localization.drive import localize_drive
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
-from disam_ros.mapping.builder import build_map
 
 ENOUGH = EVERY * WINS  # images after which a turned camera is told
 
 
 @pytest.fixture
-def localizer(dataset, model, tmp_path, builder_config):
-    source = open_dataset(dataset.directory)
-    place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
+def localizer(model, place_map):
     config = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"), min_probability=1.0)
     return Localizer(model, place_map, config)  # no place is known
 

@@ -108,37 +108,32 @@ def test_int8_keeps_directions_and_zeros(descriptors):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_search_finds_the_largest_inner_products_of_a_plain_loop(codes, projection, tmp_path, kind):
+def test_search_finds_the_largest_inner_products_with_any_descriptor_of_a_query(
+    codes, projection, tmp_path, kind
+):
     index = KINDS[kind](codes, projection.steps, tmp_path / "cells")
     stored = projection.decode(codes).astype(np.float64)
-    for query in stored[:20].astype(np.float32) + 0.05:
-        products = np.array([float(row @ query) for row in stored])
-        rows, scores = index.search(query[None], 5)
+    for numbers in (*([k] for k in range(20)), [3, 50, 77]):
+        queries = stored[numbers].astype(np.float32) + 0.05
+        products = (stored @ queries.T).max(1)
+        rows, scores = index.search(queries, 5)
         assert len(set(rows.tolist())) == 5
         assert np.allclose(products[rows], np.sort(products)[::-1][:5], atol=2e-3)
         assert np.allclose(scores, products[rows], atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_several_descriptors_of_a_query_the_nearest_counts(codes, projection, tmp_path, kind):
-    index = KINDS[kind](codes, projection.steps, tmp_path / "cells")
-    stored = projection.decode(codes)
-    queries = stored[[3, 50, 77]] + 0.05
-    rows, scores = index.search(queries, 10)
-    products = (stored.astype(np.float64) @ queries.T).max(1)
-    assert np.allclose(products[rows], np.sort(products)[::-1][:10], atol=2e-3)
-    assert np.allclose(scores, products[rows], atol=2e-3)
-
-
+@pytest.mark.parametrize("runtime", [True, False])
 def test_a_map_too_large_for_all_coordinates_gives_the_same_best_images(
-    codes, projection, monkeypatch
+    codes, projection, monkeypatch, runtime
 ):
     exact = FlatIndex(codes, projection.steps)
+    monkeypatch.setattr("disam_ros.models.arrays.has_runtime", lambda: runtime)
     monkeypatch.setattr("disam_ros.mapping.index.EXACT", 100)
     monkeypatch.setattr("disam_ros.mapping.index.LEADING", 12)
     index = FlatIndex(codes, projection.steps)
     queries = projection.decode(codes[[3, 50, 77]])
-    assert index.search(queries, 10)[0].tolist() == exact.search(queries, 10)[0].tolist()
+    (rows, scores), (expected, known) = (i.search(queries, 10) for i in (index, exact))
+    assert rows.tolist() == expected.tolist() and scores == pytest.approx(known, abs=1e-5)
 
 
 def test_a_search_leaves_the_number_of_threads_as_it_was(codes, projection):
@@ -247,13 +242,3 @@ def test_without_faiss_all_codes_are_compared_and_the_remedy_is_named(
     assert isinstance(index, FlatIndex) and "pip install faiss-cpu" in caplog.text
     with pytest.raises(MapError, match="the map is complete without it"):
         write_cells(tmp_path / "other", codes, projection.steps)
-
-
-@pytest.mark.parametrize("runtime", [True, False])
-def test_a_search_by_leading_coordinates_needs_no_runtime(codes, projection, monkeypatch, runtime):
-    query = projection.decode(codes[[5, 17]])
-    rows, scores = FlatIndex(codes, projection.steps).search(query, 9)
-    monkeypatch.setattr("disam_ros.mapping.index.EXACT", 10)
-    monkeypatch.setattr("disam_ros.models.arrays.has_runtime", lambda: runtime)
-    best = FlatIndex(codes, projection.steps).search(query, 9)
-    assert np.array_equal(best[0], rows) and best[1] == pytest.approx(scores, abs=1e-5)

@@ -185,13 +185,6 @@ def test_a_missing_map_says_how_to_build_one(tmp_path):
         PlaceMap(tmp_path / "nowhere")
 
 
-def test_the_array_of_poses_is_that_of_the_table(built):
-    _, place_map = built
-    for record, pose in zip(place_map.records, place_map.poses, strict=True):
-        known = record.map_from_camera
-        assert np.array_equal(pose, [*known.translation, *known.quaternion])
-
-
 def test_rows_belong_to_their_camera(model, tmp_path, builder_config):
     data = write_dataset(tmp_path / "data", 4, cameras=("left", "front"))
     place_map = build(data, model, tmp_path / "map", builder_config)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import csv
 import json
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from support.localize import localize
 
 from disam_ros.cli import main
 from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.datasets.formats import colmap
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import MapError, ModelError
 from disam_ros.geodesy import to_utm, utm_band
@@ -232,6 +232,7 @@ def test_the_summary_counts_what_is_there(root, capsys):
 
 
 def test_a_map_whose_tables_differ_is_not_sound(root, tmp_path):
+    require_sound(PlaceMap(root / "map"))
     place_map = assemble([Part.whole(PlaceMap(root / "map"))], tmp_path / "m", {"operation": "x"})
     require_sound(place_map)
     place_map.poses[3, 0] += 1.0
@@ -278,23 +279,20 @@ def test_a_map_crops_to_its_own_geojson(placed, tmp_path, capsys):
 
 def test_tum_poses_are_those_of_the_map(root, tmp_path):
     assert export(root / "map", "tum", tmp_path / "map.txt") == 0
-    with (tmp_path / "map.txt").open() as file:
-        rows = [[float(v) for v in row] for row in csv.reader(file, delimiter=" ")]
-    assert [row[0] for row in rows] == list(range(1, 13))
-    assert np.allclose(np.array(rows)[:, 1:], PlaceMap(root / "map").poses, atol=1e-8)
+    rows = np.loadtxt(tmp_path / "map.txt")
+    assert rows[:, 0].tolist() == list(range(1, 13))
+    assert np.allclose(rows[:, 1:], PlaceMap(root / "map").poses, atol=1e-8)
 
 
 def test_colmap_poses_are_camera_from_world(root, tmp_path):
     assert export(root / "map", "colmap", tmp_path / "model") == 0
-    camera = (tmp_path / "model" / "cameras.txt").read_text().splitlines()[1].split()
+    cameras, images = colmap.read_model(tmp_path / "model")
+    (camera,) = cameras.values()
     known = PlaceMap(root / "map").header.cameras["front"]
-    assert camera[:4] == ["1", "PINHOLE", str(known.width), str(known.height)]
-    assert float(camera[6]) == known.cx + 0.5  # COLMAP's pixel centres lie at halves
-    lines = (tmp_path / "model" / "images.txt").read_text().splitlines()[1:]
-    w, x, y, z, *translation = (float(v) for v in lines[6].split()[1:8])
+    assert camera == replace(known, base_from_camera=camera.base_from_camera)
+    w, x, y, z, *translation = images[3].camera_from_world
     camera_from_world = Transform(np.array(translation), np.array([x, y, z, w]))
-    found = camera_from_world.inverse().translation
-    assert np.allclose(found, camera_pose(3).translation) and lines[7] == ""
+    assert np.allclose(camera_from_world.inverse().translation, camera_pose(3).translation)
 
 
 def test_utm_names_have_the_fields_that_vpr_methods_evaluation_splits(placed, root, tmp_path):

@@ -19,13 +19,12 @@ from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.compression import learn_projection
 from disam_ros.mapping.life.alignment import register
-from disam_ros.mapping.life.frames import align_maps, estimate
+from disam_ros.mapping.life.frames import estimate
 from disam_ros.mapping.life.merging import extend, plane_from_plane
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.models.added_files import add_projection
 from disam_ros.models.backend import describe, select_backend
 from disam_ros.models.model import load_model
-from disam_ros.models.similarity import descriptor_shapes
 
 SIZE = 64
 CONFIG = MapBuilderConfig(keyframe_distance=0.0, descriptor=DESCRIPTOR, keypoints=0)
@@ -78,10 +77,6 @@ def answers(root, name, seeds):
     localizer = Localizer.open(root / name, root / "model", LocalizerConfig(device="cpu"))
     found = [localize(localizer, texture(seed), domain="day") for seed in seeds]
     return [a.record.map_from_camera.translation for a in found]
-
-
-def shape_of(root):
-    return descriptor_shapes(load_model(root / "model").network, CONFIG.descriptor)["fine"]
 
 
 def test_a_merged_map_answers_as_well_as_the_better_of_both(root):
@@ -279,9 +274,3 @@ def test_an_interrupted_extension_leaves_the_map_and_goes_on_later(root, tmp_pat
     assert json.loads((root / "a" / "map.json").read_text()) == before
     found = extend(root / "a", [drive], model, tmp_path / "new", CONFIG, show_progress=False)
     assert len(found) == 40 and [p.name for p in tmp_path.iterdir()] == ["new"]
-
-
-def test_align_compares_the_frames_of_one_map_as_the_same(root):
-    a = PlaceMap(root / "a")
-    found = align_maps(a, a, shape_of(root))
-    assert found.same_frame and found.agreeing == 20 and found.offset_m < 1e-6

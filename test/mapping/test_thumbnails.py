@@ -13,7 +13,7 @@ from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import ImageError, MapError
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
-from disam_ros.mapping.thumbnails import BYTES, FILE, ThumbnailMaker, picture, shrink
+from disam_ros.mapping.thumbnails import BYTES, FILE, ThumbnailMaker, picture
 
 
 def built(dataset, model, output, config) -> PlaceMap:
@@ -38,11 +38,6 @@ def test_a_small_image_keeps_its_size_and_its_pixels():
     found = picture(ThumbnailMaker().row(None, texture(3)), "it")
     assert found.shape == texture(3).shape
     assert np.abs(found.astype(int) - texture(3)).mean() < 5
-
-
-def test_the_same_image_has_the_same_row():
-    rows = [ThumbnailMaker().row(None, detailed(1)) for _ in range(2)]
-    assert np.array_equal(*rows)
 
 
 def test_a_map_shows_each_of_its_images(dataset, model, tmp_path, builder_config):
@@ -110,8 +105,3 @@ def test_thumbnails_that_are_changed_in_use_do_not_stop_the_map(
         file.check()
     with pytest.raises(MapError, match="was changed while in use"):
         place_map.thumbnail(0)
-
-
-def test_shrinking_never_enlarges():
-    assert shrink(noise(30, 40), 256).shape == (30, 40, 3)
-    assert shrink(noise(300, 4000), 256).shape == (19, 256, 3)

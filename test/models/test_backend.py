@@ -36,12 +36,6 @@ CPU, GPU = "cpu", "cuda"
 
 
 @pytest.fixture(scope="module")
-def packages():
-    for name in export.PACKAGES:
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install '.[onnx]'")
-
-
-@pytest.fixture(scope="module")
 def exported(packages, tmp_path_factory):
     """Directories of models with ONNX files, by kind of network."""
     root = tmp_path_factory.mktemp("exported")

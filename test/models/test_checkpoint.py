@@ -102,12 +102,6 @@ def test_width_and_blocks_are_read_from_the_weights(tmp_path):
     assert (model.network.width, model.network.encoder_blocks) == (5, 3)
 
 
-def test_decoders_do_not_count_as_encoders(tmp_path):
-    write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)], [Decoder(3, 1)])
-    with pytest.raises(ModelError, match=r"are 1 encoders, .* and 1 decoders; expected 2"):
-        import_checkpoint(str(tmp_path / "1_net_G"), DOMAINS)
-
-
 def test_a_missing_number_is_named(tmp_path):
     write_public_checkpoint(str(tmp_path / "1_net_G"), [Encoder(3, 1)] * 3, [])
     (tmp_path / "1_net_G1.pth").unlink()
@@ -122,18 +116,12 @@ def test_epochs_that_are_there_are_named_where_one_is_missing(tmp_path):
         import_checkpoint(str(tmp_path / "600_net_G"), DOMAINS[:1])
 
 
-@pytest.mark.parametrize(
-    ("encoders", "decoders", "message"),
-    [
-        (1, 0, "are 1 encoders, .* and 0 decoders; expected 2"),
-        (3, 3, "are 3 encoders, .* and 3 decoders; expected 2"),
-        (4, 0, "are 4 encoders, .* and 0 decoders; expected 2"),
-    ],
-)
-def test_another_number_of_encoders_than_domains_is_refused(tmp_path, encoders, decoders, message):
+@pytest.mark.parametrize(("encoders", "decoders"), [(1, 0), (1, 1), (3, 3)])
+def test_another_number_of_encoders_than_domains_is_refused(tmp_path, encoders, decoders):
     prefix = str(tmp_path / "1_net_G")
     write_public_checkpoint(prefix, [Encoder(3, 1)] * encoders, [Decoder(3, 1)] * decoders)
-    with pytest.raises(ModelError, match=message):
+    counted = f"are {encoders} encoders, .* and {decoders} decoders; expected 2"
+    with pytest.raises(ModelError, match=counted):
         import_checkpoint(prefix, DOMAINS)
 
 

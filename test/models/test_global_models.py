@@ -23,7 +23,7 @@ from disam_ros.geometry import distance
 from disam_ros.localization.localizer import Localizer
 from disam_ros.mapping.builder import build_map
 from disam_ros.models.backend import OnnxBackend, TorchBackend, describe
-from disam_ros.models.export import PACKAGES, TOLERANCE, export_onnx, relative_error
+from disam_ros.models.export import TOLERANCE, export_onnx, relative_error
 from disam_ros.models.global_descriptors.config import GlobalConfig
 from disam_ros.models.global_descriptors.network import GlobalNetwork
 from disam_ros.models.model import global_model, load_model, save_model
@@ -208,20 +208,6 @@ def test_a_map_image_is_found_beside_its_own_pose(localizer):
         assert answer.best.fine_score == pytest.approx(1.0, abs=0.01)  # int8
 
 
-def test_coarse_and_fine_scores_are_the_cosine_of_the_descriptors(localizer):
-    network = localizer.model.coarse["day"]
-
-    def describe(k):
-        image = torch.from_numpy(texture(k)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        with torch.no_grad():
-            return network(image).flatten()
-
-    for candidate in localize(localizer, texture(99)).candidates:
-        cosine = float(describe(99) @ describe(int(candidate.record.id)))
-        assert candidate.fine_score == pytest.approx(cosine, abs=0.02)
-        assert candidate.coarse_score == pytest.approx(cosine, abs=0.02)
-
-
 def test_a_map_from_above_is_searched_with_a_camera_image(tmp_path, builder_config):
     pixels = [cv2.imencode(".png", texture(k))[1].tobytes() for k in range(6)]
     info = DatasetInfo("above", {"front": CAMERA})
@@ -237,12 +223,6 @@ def test_a_map_from_above_is_searched_with_a_camera_image(tmp_path, builder_conf
 
 
 # --- Export ---
-
-
-@pytest.fixture(scope="module")
-def packages():
-    for name in PACKAGES:
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install '.[onnx]'")
 
 
 @pytest.mark.slow

@@ -138,6 +138,7 @@ def test_a_decoder_turns_features_of_either_encoder_back_into_an_image():
         z = torch.rand(1, config.channels, *config.feature_size)
         decoder = build_decoder(config)
         assert isinstance(decoder, Decoder) and decoder(z).shape == (1, 3, 32, 48)
+        assert decoder(z).abs().max() < 1
 
 
 def test_initial_weights_reach_the_encoders_of_all_domains(weight_file, tmp_path):

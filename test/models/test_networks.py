@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from disam_ros.errors import ModelError
-from disam_ros.models.network_config import PRESETS, NetworkConfig
+from disam_ros.models.network_config import NetworkConfig
 from disam_ros.models.networks import Decoder, Discriminator, Encoder
 
 
@@ -21,12 +21,6 @@ def test_full_networks_have_the_papers_parameter_counts():
 def test_encoder_maps_an_image_to_a_quarter_of_its_size():
     z = Encoder(4, 1)(torch.zeros(2, 3, 48, 64))
     assert z.shape == (2, 16, 12, 16)
-
-
-def test_decoder_returns_an_image_of_the_encoders_input_size():
-    image = Decoder(4, 1)(torch.randn(1, 16, 12, 16))
-    assert image.shape == (1, 3, 48, 64)
-    assert image.abs().max() < 1
 
 
 def test_discriminator_has_four_heads_a_branch_of_the_papers_sizes():
@@ -59,11 +53,6 @@ def test_encoder_equals_the_architecture_written_out(seed=3):
         y = functional.conv2d(functional.pad(y, (1,) * 4, "reflect"), w[b + 3], w[b + 4])
         x = x + norm(y)
     assert torch.allclose(encoder(image), x, atol=1e-12)
-
-
-def test_presets_accept_their_own_image_size():
-    for config in PRESETS.values():
-        assert config.image_size[0] % 4 == 0 and config.image_size[1] % 4 == 0
 
 
 def test_an_image_size_that_is_no_multiple_of_four_is_refused():

@@ -3,12 +3,11 @@
 
 import logging
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from support.data import save_tiny_model, texture
-from support.training_data import write_drive, write_webcams
+from support.training_data import write_drive, write_image, write_webcams
 
 from disam_ros.domains.classifier import DomainClassifier, weight_shapes
 from disam_ros.models.added_files import add_classifier
@@ -22,9 +21,7 @@ def write_colours(folder, count=6, colours=None):
     for domain, colour in (colours or {"day": (0, 0, 90), "night": (90, 0, 0)}).items():
         for k in range(count):
             image = np.clip(texture(k) // 2 + np.array(colour), 0, 255).astype(np.uint8)
-            path = folder / domain / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), image[..., ::-1])
+            write_image(folder / domain / f"{k}.png", image)
     return str(folder)
 
 

@@ -62,19 +62,6 @@ def test_descriptor_terms_act_on_image_depth_and_both(with_depth):
     assert run.terms(batch)["triplet"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_descriptors_leave_the_decoder_and_depth_leaves_the_descriptors_untouched(with_depth):
-    losses = {"triplet": 1, "depth": 1}
-    config = depth_recipe(with_depth, stage(1, losses=losses, domains=["day"]))
-    run = GlobalTraining(config).stage_run(0)
-    network = run.networks.encoders["ground"]
-    terms = run.terms(run.batch(0))
-    terms["depth"].backward()
-    assert all(p.grad is None for p in network.descriptor_parameters())
-    network.zero_grad(set_to_none=True)
-    terms["triplet"].backward()
-    assert all(p.grad is None for p in network.depth_parameters())
-
-
 def test_a_hallucination_network_learns_the_depths_features_and_needs_no_depth_afterwards(
     with_depth,
 ):

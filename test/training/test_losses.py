@@ -11,7 +11,6 @@ from support.paper import Step
 from torch import nn
 from torch.autograd import gradcheck
 
-from disam_ros.models.similarity import activation_map
 from training.disam import losses, steps
 from training.disam.networks import NegativeBank
 from training.disam.sampling import Unpaired
@@ -137,12 +136,6 @@ def test_cycle_loss_equals_its_loop():
     a, b = np.random.default_rng(1).normal(size=(2, 2, 3, 4, 4))
     value = losses.cycle_loss(torch.from_numpy(a), torch.from_numpy(b)).item()
     assert value == pytest.approx(paper.cycle(a, b), abs=1e-14)
-
-
-def test_activation_maps_equal_the_slope_of_the_similarity():
-    z, other = np.random.default_rng(2).normal(size=(2, 4, 3, 5))
-    value = activation_map(torch.from_numpy(z), torch.from_numpy(other)).numpy()
-    np.testing.assert_allclose(value, paper.activation_map(z, other), atol=1e-8)
 
 
 @pytest.mark.parametrize(

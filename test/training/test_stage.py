@@ -208,7 +208,7 @@ def test_two_processes_have_the_gradient_of_one_with_both_samples(tmp_path):
         port = probe.getsockname()[1]
     output = tmp_path / "gradients.pt"
     arguments = (port, str(output), str(tmp_path))
-    torch.multiprocessing.spawn(one_of_two_processes, arguments, nprocs=2)
+    torch.multiprocessing.start_processes(one_of_two_processes, arguments, 2, start_method="fork")
     averaged = torch.load(output, weights_only=True)
     alone = gradients_of(stage_run(recipe(tmp_path, [stage()])), Batch(couple(0, 1), None))
     assert len(averaged) == len(alone) > 0
