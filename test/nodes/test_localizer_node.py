@@ -10,12 +10,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import String
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.localize import localize
-from support.maps import START_S, base_pose, beside, save_tiny_map
+from support.maps import START_S, base_pose, beside
 from support.messages import image_message, values
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.node_process import RELIABLE, SINGLE
+from support.robot import NODE
 from visualization_msgs.msg import MarkerArray
 
 from disam_ros.config import LocalizerConfig
@@ -29,20 +29,8 @@ PARAMETERS = {"stale_after": 60.0, **RELIABLE, **SINGLE}  # ~/relocalize has 2.5
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a model and a map."""
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def robot(world):
-    parameters = {"map": str(world / "map"), "model": str(world / "model"), **PARAMETERS}
-    with (
-        node_process("localizer.node", world / "log", parameters) as process,
-        Robot(process, TOPICS) as robot,
-    ):
+def robot(start_localizer):
+    with start_localizer(PARAMETERS, topics=TOPICS) as robot:
         yield robot
 
 
@@ -56,14 +44,13 @@ def read(answer: DiagnosticArray) -> tuple[DiagnosticStatus, dict[str, str]]:
     return status, values(status)
 
 
-@pytest.mark.parametrize("index", [0, 3, 5])
 def test_the_pose_is_the_localizers_beside_the_map_image_with_the_images_stamp_in_the_maps_frame(
-    robot, world, index
+    robot, places
 ):
-    pose = robot.localize(index)
-    assert same_place(pose.pose, index)
-    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
-    answer = localize(localizer, texture(index), (START_S + robot.second) * 10**9)
+    pose = robot.localize(5)
+    assert same_place(pose.pose, 5)
+    localizer = Localizer.open(places["map"], places["model"], LocalizerConfig())
+    answer = localize(localizer, texture(5), (START_S + robot.second) * 10**9)
     metres, degrees = distance(pose_to_transform(pose.pose), answer.map_from_base)
     assert metres < 1e-3 and degrees < 0.05
     assert pose.header.frame_id == "town"
@@ -157,17 +144,6 @@ def test_the_fix_says_where_the_sun_stands(robot):
             assert answer["domain"] == domain and sun in answer["domain reason"]
     finally:
         robot.restart()
-
-
-def test_images_of_twelve_bits_in_sixteen_are_answered_like_those_of_eight(robot):
-    grey = np.ascontiguousarray(texture(3)[..., 0])
-    scores = []
-    for encoding, pixels in (("mono8", grey), ("mono16", grey.astype("<u2") * 16)):
-        message = image_message(texture(3))
-        message.encoding, message.step = encoding, pixels.strides[0]
-        message.data = pixels.tobytes()
-        scores.append(float(values(robot.ask(message).status[0])["score"]))
-    assert scores[1] == pytest.approx(scores[0], abs=0.01)
 
 
 def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
