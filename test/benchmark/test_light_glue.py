@@ -3,13 +3,12 @@
 
 import numpy as np
 import pytest
+import torch
 from support.scene import pose, render
 
-torch = pytest.importorskip("torch")
-
-from benchmark.accuracy import light_glue  # noqa: E402
-from disam_ros.features.learned import weights  # noqa: E402
-from disam_ros.features.local_features import open_features  # noqa: E402
+from benchmark.accuracy import light_glue
+from disam_ros.features.learned import weights
+from disam_ros.features.local_features import open_features
 
 
 def random_matcher(dimension=8, heads=2, layers=2, inputs=4):

@@ -25,11 +25,9 @@ from disam_ros.geometry import Transform
 MOUNT = Transform.from_xyz_rpy([0.8, 0.1, 1.5, -1.6, 0.05, -1.5])
 
 
-def pixels_of(camera, count=500, seed=0):
-    return np.random.default_rng(seed).uniform(0, 1, (count, 2)) * [
-        camera.width - 1,
-        camera.height - 1,
-    ]
+def pixels_of(camera, count=500):
+    size = camera.width - 1, camera.height - 1
+    return np.random.default_rng(0).uniform(0, size, (count, 2))
 
 
 @pytest.mark.parametrize("name", CAMERAS)

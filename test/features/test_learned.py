@@ -3,11 +3,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from disam_ros.errors import ModelError  # noqa: E402
-from disam_ros.features.learned import aliked, extractors, weights, xfeat  # noqa: E402
+from disam_ros.errors import ModelError
+from disam_ros.features.learned import aliked, extractors, weights, xfeat
 
 
 def needs(extra):

@@ -81,9 +81,9 @@ def start(parameters, start_localizer):
     """Starts a robot with AMCL and a localizer that is to initialize it."""
 
     def start(initialize, *remappings, consumer=None, changes=None, **options):
-        given = {**parameters, "initialize": initialize, **(changes or {})}
+        settings = {**parameters, "initialize": initialize, **(changes or {})}
         kind = partial(Rider, **(consumer or {}))
-        return start_localizer(given, *(remappings or REMAPPINGS), kind=kind, **options)
+        return start_localizer(settings, *(remappings or REMAPPINGS), kind=kind, **options)
 
     return start
 

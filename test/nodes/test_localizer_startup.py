@@ -52,8 +52,8 @@ def start(places, tmp_path):
     """Starts a localizer of these parameters, active or not."""
 
     def start(*arguments, **parameters):
-        given = {**places, **SINGLE, **parameters}
-        return node_process("localizer.node", tmp_path / "log", given, *arguments)
+        settings = {**places, **SINGLE, **parameters}
+        return node_process("localizer.node", tmp_path / "log", settings, *arguments)
 
     return start
 
@@ -142,22 +142,14 @@ def test_what_a_node_dumped_is_taken_again_and_nothing_else_while_it_runs(client
         assert not client.set_parameter("base_frame", "elsewhere").successful
 
 
-def test_diagnostics_and_the_remedy_name_the_node_with_its_namespace(start, tmp_path):
+def test_without_autostart_a_manager_leads_a_node_of_any_namespace_through_the_states(start):
     with (
-        start("-r", "__ns:=/truck", map=tmp_path / "none") as process,
+        start("-r", "__ns:=/truck", autostart=False) as process,
         Client("/truck/localizer") as client,
     ):
-        status = client.problem("is not a map", 0)
+        status = client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
         assert status.name == "truck/localizer: relocalization"
-        client.until(
-            lambda: "'ros2 lifecycle set /truck/localizer configure'" in process.log, "remedy"
-        )
-
-
-def test_without_autostart_a_manager_leads_through_the_states(client, start):
-    with start(autostart=False) as process:
-        client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
-        words = "waiting for a lifecycle manager; by hand 'ros2 lifecycle set /localizer configure'"
+        words = "for a lifecycle manager; by hand 'ros2 lifecycle set /truck/localizer configure'"
         assert words in process.log
         for label in ("configure", "activate", "deactivate", "cleanup", "shutdown"):
             assert client.transition(label), label
@@ -166,8 +158,10 @@ def test_without_autostart_a_manager_leads_through_the_states(client, start):
 def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(places, client, start, tmp_path):
     late, before = tmp_path / "late", client.now()
     save_tiny_map(tmp_path / "other", save_tiny_model(tmp_path / "model_other", seed=5))
-    with start(map=late):
+    with start(map=late) as process:
         status = client.problem("late is not a map", before)
+        remedy = "'ros2 lifecycle set /localizer configure'"
+        client.until(lambda: remedy in process.log, "the remedy")
         assert status.level == DiagnosticStatus.ERROR
         assert values(status)["state"] == "unconfigured"
         part = late.with_name("late.part")

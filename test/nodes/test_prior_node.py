@@ -66,13 +66,13 @@ def warned(robot, words, since):
     assert robot.client.problem(words, since).level == DiagnosticStatus.WARN
 
 
-def pose(index, sigma=2.0, frame="town"):
+def pose(index, frame="town"):
     message = PoseWithCovarianceStamped()
     message.header.frame_id = frame
     at = base_pose(index).translation
     message.pose.pose.position.x, message.pose.pose.position.y = at[0], at[1]
     covariance = np.zeros((6, 6))
-    covariance[:2, :2] = sigma**2 * np.eye(2)
+    covariance[:2, :2] = 4.0 * np.eye(2)
     message.pose.covariance = covariance.ravel().tolist()
     return message
 

@@ -8,6 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
+
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import String
+from support.node_process import CommandProcess
+from support.ros import DEADLINE, Client
+
 from disam_ros.camera import Camera
 from disam_ros.datasets.bags.reader import BagReader
 from disam_ros.datasets.bags.writer import BagWriter
@@ -15,21 +27,8 @@ from disam_ros.errors import BagError, DisamError
 from disam_ros.geometry import Transform
 from disam_ros.image import encode_jpeg
 from disam_ros.node_config import ReplayConfig
-
-rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_ros[ros])")
-
-from nav_msgs.msg import Odometry  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
-from support.node_process import CommandProcess  # noqa: E402
-from support.ros import DEADLINE, Client  # noqa: E402
-
-from disam_ros.nodes.replay import player  # noqa: E402
-from disam_ros.nodes.replay.replay import replay  # noqa: E402
+from disam_ros.nodes.replay import player
+from disam_ros.nodes.replay.replay import replay
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from email.message import Message
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -207,22 +208,30 @@ def test_hosts_are_addresses_or_this_machine():
         assert not is_own(host)
 
 
-def test_a_page_that_does_not_read_is_sent_the_newest_and_not_all(monkeypatch):
-    sync_client = pytest.importorskip("websockets.sync.client")
+@pytest.fixture
+def connect():
+    """Opens the WebSocket of a page."""
+    client = pytest.importorskip("websockets.sync.client")
+
+    def connect(port: int, **options: Any) -> Any:
+        return client.connect(f"ws://127.0.0.1:{port}/live", proxy=None, **options)
+
+    return connect
+
+
+def test_a_page_that_does_not_read_is_sent_the_newest_and_not_all(connect, monkeypatch):
     monkeypatch.setattr(server_module, "PERIOD", 0.001)
     scene, count, size = Scene("/localizer"), 100, 1_000_000
-    with serving(scene) as port:
-        address = f"ws://127.0.0.1:{port}/live"
-        options = {"max_size": None, "proxy": None}
-        with (
-            sync_client.connect(address, max_queue=1, **options) as slow,
-            sync_client.connect(address, **options) as fast,
-        ):
-            for number in range(count):
-                scene.set_pictures([bytes([number]) * size])
-                until(fast, lambda data, n=number: data[4] == n)
-            assert scene.viewers == 2
-            taken = until(slow, lambda data: data[4] == count - 1)
+    with (
+        serving(scene) as port,
+        connect(port, max_size=None, max_queue=1) as slow,
+        connect(port, max_size=None) as fast,
+    ):
+        for number in range(count):
+            scene.set_pictures([bytes([number]) * size])
+            until(fast, lambda data, n=number: data[4] == n)
+        assert scene.viewers == 2
+        taken = until(slow, lambda data: data[4] == count - 1)
     assert taken < count / 3
 
 
@@ -237,23 +246,21 @@ def until(page, condition) -> int:
                 return taken
 
 
-def test_more_pages_than_a_few_are_turned_away_and_leave_no_trace(monkeypatch):
-    sync_client = pytest.importorskip("websockets.sync.client")
+def test_more_pages_than_a_few_are_turned_away_and_leave_no_trace(connect, monkeypatch):
     from websockets.exceptions import ConnectionClosed
 
     monkeypatch.setattr(server_module, "MOST", 2)
     monkeypatch.setattr(server_module, "HEARTBEAT", 0.01)
     scene = Scene("/localizer")
     with serving(scene) as port:
-        address = f"ws://127.0.0.1:{port}/live"
-        pages = [sync_client.connect(address, proxy=None) for _ in range(2)]
+        pages = [connect(port) for _ in range(2)]
         assert all(json.loads(page.recv(PATIENCE))["node"] == "/localizer" for page in pages)
-        with sync_client.connect(address, proxy=None) as third, pytest.raises(ConnectionClosed):
+        with connect(port) as third, pytest.raises(ConnectionClosed):
             third.recv(PATIENCE)
         pages[0].close()
         while scene.viewers != 1:
             pages[1].recv(PATIENCE)
-        with sync_client.connect(address, proxy=None) as fourth:
+        with connect(port) as fourth:
             assert fourth.recv(PATIENCE)
         pages[1].close()
 
@@ -308,11 +315,9 @@ def viewing(log: Path, port: int = 0, signum: int = signal.SIGINT) -> Iterator[i
 
 
 @pytest.mark.parametrize("signum", WORDS)
-def test_a_signal_ends_it_while_a_page_is_open(tmp_path, signum):
-    sync_client = pytest.importorskip("websockets.sync.client")
+def test_a_signal_ends_it_while_a_page_is_open(connect, tmp_path, signum):
     with ExitStack() as pages, viewing(tmp_path / "log", signum=signum) as port:
-        address = f"ws://127.0.0.1:{port}/live"
-        assert pages.enter_context(sync_client.connect(address, proxy=None)).recv(PATIENCE)
+        assert pages.enter_context(connect(port)).recv(PATIENCE)
 
 
 def test_a_recording_has_a_frame_for_each_match_and_stays_small(tmp_path):
@@ -341,11 +346,11 @@ def test_a_recording_of_another_name_is_refused(tmp_path):
 
 # In a browser.
 
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
-
 
 @pytest.fixture
 def tab(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt install chromium")
     pytest.importorskip("websockets.sync.client")
     with browser(tmp_path / "browser") as tab:
         tab.show(1280, 800)
@@ -357,7 +362,6 @@ def loaded(element: str) -> str:
     return f"document.getElementById('{element}').naturalWidth > 0"
 
 
-@in_browser
 @pytest.mark.slow
 def test_a_browser_shows_the_localizer_and_finds_it_again(start_localizer, tmp_path, tab):
     with viewing(tmp_path / "view") as port:
@@ -389,7 +393,6 @@ def test_a_browser_shows_the_localizer_and_finds_it_again(start_localizer, tmp_p
         tab.until(lambda: tab.text("state") == "no localizer", "the server again")
 
 
-@in_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_texts_are_shown_as_texts_and_the_page_is_sound(tab, dark):
@@ -421,7 +424,6 @@ def test_texts_are_shown_as_texts_and_the_page_is_sound(tab, dark):
         assert tab.complaints == []
 
 
-@in_browser
 @pytest.mark.slow
 def test_the_map_is_steered_by_keys(tab):
     scene = Scene("/localizer")
@@ -441,7 +443,6 @@ def test_the_map_is_steered_by_keys(tab):
         assert tab.complaints == []
 
 
-@in_browser
 @pytest.mark.slow
 def test_pictures_open_large_and_come_first_on_a_phone(tab):
     top = "document.getElementById({!r}).getBoundingClientRect().top"
