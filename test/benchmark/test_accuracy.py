@@ -4,7 +4,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -18,13 +17,6 @@ from disam_ros.models.model import create_model, load_model, save_model
 from disam_ros.models.network_config import NetworkConfig
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def pictures():
-    """Six different scenes of blurred noise, uint8 RGB [120, 160, 3]."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 120, 160, 3), dtype=np.uint8)
-    return [cv2.normalize(cv2.GaussianBlur(n, (0, 0), 3), None, 0, 255, 32) for n in noise]
 
 
 def test_chance_finds_more_the_more_it_may_draw():

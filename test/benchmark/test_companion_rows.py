@@ -2,7 +2,6 @@
 """The benchmark of the companion systems trains what its table says."""
 
 import pytest
-import torch
 
 from benchmark.pages import stored
 from benchmark.research import companions, companions_rows
@@ -13,10 +12,6 @@ from benchmark.research.page import PAGE
 from benchmark.research.paper_claims import PUBLISHED, answers
 from disam_ros.files.writing import write_json
 from training.global_descriptors.config import GlobalTrainConfig
-
-
-def _seed():
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("name", ROWS)

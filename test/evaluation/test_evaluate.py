@@ -58,11 +58,9 @@ def localizer(dataset, tmp_path_factory):
 def evaluate(localizer):
     """Evaluate drives against the map of the route of textures."""
 
-    def run(*paths, pose_topic=""):
+    def run(*paths):
         drives = [
-            evaluate_drive(
-                localizer, open_images(path, "map", pose_topic), path.name, show_progress=False
-            )
+            evaluate_drive(localizer, open_images(path, "map"), path.name, show_progress=False)
             for path in paths
         ]
         return judge(localizer.map, drives, {"model": "tiny"})
@@ -70,12 +68,12 @@ def evaluate(localizer):
     return run
 
 
-def write_bag(path, *, late_ns=0, frame="map", poses=True, start=0, count=COUNT, broken=()):
+def write_bag(path, *, late_ns=0, frame="map", poses=True, count=COUNT, broken=()):
     """The route of textures at 1 m/s; images are stamped `late_ns` after they were taken."""
     base_from_camera = camera_pose(0)
     with BagWriter(path, map_frame=frame) as bag:
         bag.tf_static(SECOND, {"front": base_from_camera})
-        for i in range(start, start + count):
+        for i in range(count):
             stamp = (i + 1) * SECOND + late_ns
             jpeg = b"\xff\xd8" if i in broken else encode_jpeg(texture(i))
             bag.camera_info("front", stamp, CAMERA)

@@ -5,35 +5,27 @@ import json
 
 import numpy as np
 import pytest
-from support.data import save_tiny_model, write_dataset
 
 from disam_ros.cli import main
-from disam_ros.config import MapBuilderConfig
 from disam_ros.datasets.dataset import Dataset
-from disam_ros.datasets.sources import open_dataset
 from disam_ros.errors import DatasetError
 from disam_ros.evaluation import read_results
 from disam_ros.evaluation.compare import compare
 from disam_ros.evaluation.predictions.against import results_of
 from disam_ros.evaluation.predictions.files import read_predictions
-from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.place_map import PlaceMap
 
 COUNT = 12
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with data, a map of it and an evaluation of the same data."""
-    root = tmp_path_factory.mktemp("world")
-    write_dataset(root / "data", COUNT)
-    model = save_tiny_model(root / "model")
-    config = MapBuilderConfig(keypoints=0, batch_size=2, keyframe_distance=0.0)
-    build_map(open_dataset(root / "data"), model, root / "map", config, show_progress=False)
+def ours(world, tmp_path_factory):
+    """A folder with an evaluation of the data that the map was made of."""
+    root = tmp_path_factory.mktemp("evaluation")
     (root / "all.yaml").write_text("min_probability: 0.0\n")
-    line = f"evaluate {root}/data --map {root}/map --model {root}/model --output {root}/ours"
+    line = f"evaluate {world}/data --map {world}/map --model {world}/model --output {root}/ours"
     assert main([*line.split(), "--single", "--config", str(root / "all.yaml")]) == 0
-    return root
+    return root / "ours"
 
 
 def names(world):
@@ -66,49 +58,49 @@ def written(path, kind, queries, images):
 
 
 @pytest.mark.parametrize("kind", ["pairs", "table", "folder", "utm"])
-def test_predictions_of_each_form_are_judged_by_their_first_map_image(world, tmp_path, kind):
+def test_predictions_of_each_form_are_judged_by_their_first_map_image(world, ours, tmp_path, kind):
     queries = names(world)
     images = [[queries[min(k + 3 * (k % 2), COUNT - 1)], queries[0]] for k in range(COUNT)]
     path = written(tmp_path / "theirs", kind, queries, images)
-    ours = read_results(world / "ours")
-    results = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
+    evaluation = read_results(ours)
+    results = results_of(evaluation, read_predictions(path), PlaceMap(world / "map"))
     expected = [min(3 * (k % 2), COUNT - 1 - k) for k in range(COUNT)]
     assert np.allclose(results["frames"]["error_m"], expected, atol=1e-6)
-    (row,) = (d for d in compare(ours, results) if d.figure == "within 0.25 m 2°, %")
+    (row,) = (d for d in compare(evaluation, results) if d.figure == "within 0.25 m 2°, %")
     assert (row.a, row.b) == (1.0, sum(e == 0 for e in expected) / COUNT)
 
 
-def test_our_predictions_come_back_with_the_poses_of_their_map_images(world):
-    (path,) = (world / "ours" / "predictions").iterdir()
-    ours = read_results(world / "ours")
+def test_our_predictions_come_back_with_the_poses_of_their_map_images(world, ours):
+    (path,) = (ours / "predictions").iterdir()
+    evaluation = read_results(ours)
     assert all(len(ranking) > 1 for ranking in read_predictions(path).ranked.values())
-    results = results_of(ours, read_predictions(path), PlaceMap(world / "map"))
-    assert results["frames"]["matched_id"] == ours["frames"]["matched_id"]
+    results = results_of(evaluation, read_predictions(path), PlaceMap(world / "map"))
+    assert results["frames"]["matched_id"] == evaluation["frames"]["matched_id"]
     assert np.allclose(results["frames"]["error_m"], 0.0, atol=1e-6)  # the queries are the map's
     step = PlaceMap(world / "map").spacing()  # our own poses lie between map images
-    assert np.all(np.array(ours["frames"]["error_m"]) < step / 10)
+    assert np.all(np.array(evaluation["frames"]["error_m"]) < step / 10)
 
 
-def test_poses_of_another_system_are_compared_at_the_queries_stamps(world, tmp_path):
+def test_poses_of_another_system_are_compared_at_the_queries_stamps(world, ours, tmp_path):
     records = Dataset(world / "data").records
     path = tmp_path / "poses.txt"
     rows = [f"{r.stamp_ns / 1e9:.9f} {r.id + 0.5} 0 0 0 0 0 1" for r in records[:8]]
     path.write_text("\n".join(rows))
-    ours = read_results(world / "ours")
+    evaluation = read_results(ours)
     place_map = PlaceMap(world / "map")
-    results = results_of(ours, read_predictions(path), place_map)
+    results = results_of(evaluation, read_predictions(path), place_map)
     assert results["frames"]["outcome"].count("known") == 8
     # The base is at the camera of this dataset, whose mount is the identity.
     assert results["frames"]["error_m"][0] == pytest.approx(np.hypot(0.5, 1.5))
 
 
-def test_one_command_shows_both_in_one_table(world, tmp_path, capsys):
+def test_one_command_shows_both_in_one_table(world, ours, tmp_path, capsys):
     queries = names(world)
     path = written(tmp_path / "pairs.txt", "pairs", queries[:6], [[q] for q in queries[:6]])
-    assert main(["compare", str(world / "ours"), "--against", str(path)]) == 0
+    assert main(["compare", str(ours), "--against", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "R@1 5 m" in shown and "50.00" in shown and "100.00" in shown
-    assert main(["compare", str(world / "ours"), "--against", str(path), "--json"]) == 0
+    assert main(["compare", str(ours), "--against", str(path), "--json"]) == 0
     rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)}
     assert (rows["R@1 5 m, %"]["a"], rows["R@1 5 m, %"]["b"]) == (1.0, 0.5)
 
@@ -122,15 +114,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("text", FAULTS)
-def test_predictions_of_something_else_are_refused(world, tmp_path, capsys, text):
+def test_predictions_of_something_else_are_refused(ours, tmp_path, capsys, text):
     (tmp_path / "theirs.txt").write_text(text)
-    line = ["compare", str(world / "ours"), "--against", str(tmp_path / "theirs.txt")]
+    line = ["compare", str(ours), "--against", str(tmp_path / "theirs.txt")]
     assert main(line) == 1
     assert FAULTS[text] in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_without_predictions_and_one_evaluation_alone_are_refused(world, tmp_path, capsys):
+def test_a_folder_without_predictions_and_one_evaluation_alone_are_refused(ours, tmp_path, capsys):
     with pytest.raises(DatasetError, match=r"holds no \.txt files of predictions"):
         read_predictions(tmp_path)
-    assert main(["compare", str(world / "ours")]) == 1
+    assert main(["compare", str(ours)]) == 1
     assert "two evaluations, or one and --against" in capsys.readouterr().err

@@ -16,8 +16,8 @@ from disam_ros.mapping.keypoints import KeypointHeader, keypoints_of
 IMAGE = render(pose(0))[0]
 
 
-def detected(count=20):
-    return open_features("orb").extract(IMAGE, count)
+def detected():
+    return open_features("orb").extract(IMAGE, 20)
 
 
 def test_depths_in_a_row_of_a_map_come_back_to_the_last_bit():

@@ -3,13 +3,10 @@
 
 import numpy as np
 import pytest
-from support.scene import pose, render
+import torch
 
-torch = pytest.importorskip("torch")
-
-from disam_ros.errors import ConfigError, ModelError  # noqa: E402
-from disam_ros.features.learned import aliked, extractors, weights, xfeat  # noqa: E402
-from disam_ros.features.local_features import open_features  # noqa: E402
+from disam_ros.errors import ModelError
+from disam_ros.features.learned import aliked, extractors, weights, xfeat
 
 
 def needs(extra):
@@ -73,19 +70,6 @@ def test_a_file_that_holds_no_weights_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "weight_file", lambda *_: tmp_path / "bad.pt")
     with pytest.raises(ModelError, match="holds no weights"):
         weights.load_weights("xfeat", "bad.pt", "cpu")
-
-
-@pytest.mark.parametrize("shape", [(96, 128), (75, 210), (240, 320)])
-@pytest.mark.parametrize("kind", ["xfeat", "aliked"])
-def test_images_of_any_size_have_keypoints(kind, shape):
-    try:
-        features = open_features(kind)
-    except ConfigError as error:
-        pytest.skip(str(error))
-    image = np.ascontiguousarray(render(pose(0))[0][: shape[0], : shape[1]])
-    result = features.extract(image, 200)
-    assert len(result) > 50
-    assert (result.pixels >= -0.5).all() and (result.pixels < [shape[1], shape[0]]).all()
 
 
 @needs("xfeat")

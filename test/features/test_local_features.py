@@ -45,6 +45,15 @@ def test_keypoints_are_at_most_as_many_as_asked_for_strongest_first_within_the_i
     assert (result.pixels >= -0.5).all() and (result.pixels <= [319.5, 239.5]).all()
 
 
+@pytest.mark.parametrize("shape", [(96, 128), (75, 210), (240, 320)])
+@pytest.mark.parametrize("name", LEARNED)
+def test_images_of_any_size_have_learned_keypoints(name, shape):
+    image = np.ascontiguousarray(render(pose(0))[0][: shape[0], : shape[1]])
+    result = opened(name).extract(image, 200)
+    assert len(result) > 50
+    assert (result.pixels >= -0.5).all() and (result.pixels < [shape[1], shape[0]]).all()
+
+
 @pytest.mark.parametrize("name", DESCRIPTOR_BYTES)
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_image_without_texture_has_no_keypoints(name, level):

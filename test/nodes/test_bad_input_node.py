@@ -7,35 +7,24 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from support.data import save_tiny_model, texture
-from support.maps import save_tiny_map
-from support.node_process import RELIABLE, node_process
-from support.ring import LAP, RingRobot, ring
+from support.data import texture
+from support.node_process import RELIABLE
+from support.ring import RingRobot
+
+PARAMETERS = {"localizer.domain.override": "day", "localizer.min_probability": 0.3, **RELIABLE}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), LAP, pose=ring)
-    parameters = {
-        "map": str(folder / "map"),
-        "model": str(folder / "model"),
-        "localizer.domain.override": "day",
-        **RELIABLE,
-        "localizer.min_probability": 0.3,
-    }
-    with (
-        node_process("localizer.node", folder / "log", parameters) as process,
-        RingRobot(process) as robot,
-    ):
+def node(start_localizer, ring_places):
+    with start_localizer({**ring_places, **PARAMETERS}, kind=RingRobot) as robot:
         yield robot
 
 
 @pytest.fixture
-def robot(world):
+def robot(node):
     """The robot, with a sequence that begins."""
-    world.second += 60  # odometry of before is old
-    return world
+    node.second += 60  # odometry of before is old
+    return node
 
 
 def test_a_blank_image_is_reported_and_the_sequence_goes_on_without_it(robot):

@@ -35,29 +35,32 @@ def write_workspace(root):
     return root
 
 
-def environment(**more):
+def environment():
     """One in which python3 is this interpreter, as in an active virtual environment."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, **more}
+    return {**os.environ, "PATH": path}
+
+
+def run(command, folder, env):
+    """Run a command to its end."""
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=DEADLINE
+    )
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A colcon workspace with this package built and installed."""
     root = write_workspace(tmp_path_factory.mktemp("workspace"))
-    command = [sys.executable, "-m", "colcon", "build"]
-    built = subprocess.run(
-        command, cwd=root, env=environment(), capture_output=True, text=True, timeout=DEADLINE
-    )
+    built = run([sys.executable, "-m", "colcon", "build"], root, environment())
     assert built.returncode == 0, built.stdout + built.stderr
     return root
 
 
-def run_installed(workspace, command, **options):
+def run_installed(workspace, command):
     """A shell command where the workspace is sourced."""
     command = f". {workspace}/install/setup.sh && exec {command}"
-    options = {"cwd": workspace, "env": environment(), "text": True} | options
-    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=DEADLINE, **options)
+    return run(["sh", "-c", command], workspace, environment())
 
 
 def test_the_package_installs_nodes_launch_files_config_models_and_drives(workspace):
@@ -122,14 +125,7 @@ def test_the_installed_node_starts_and_stops_cleanly(workspace, tmp_path):
 
 def run_script(root, *arguments, **variables):
     script = root / "src" / "disam_ros" / "scripts" / "install_robot.sh"
-    return subprocess.run(
-        ["bash", str(script), *arguments],
-        env=without_rosdep(sourced_ros() | variables),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=root,
-    )
+    return run(["bash", str(script), *arguments], root, without_rosdep(sourced_ros() | variables))
 
 
 def sourced_ros():
@@ -157,14 +153,7 @@ def test_the_script_installs_on_a_robot_and_checks_itself_also_when_run_again(tm
     script = root / "src" / "disam_ros" / "scripts" / "in_workspace.sh"
     code = "import sys, disam_ros; print(sys.prefix, disam_ros.__file__)"
     for command in (["python3", "-c", code], ["disam", "--version"]):
-        ran = subprocess.run(
-            ["bash", str(script), *command],
-            env=sourced_ros(),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            cwd=tmp_path,
-        )
+        ran = run(["bash", str(script), *command], tmp_path, sourced_ros())
         assert ran.returncode == 0, ran.stderr
         if command[0] == "python3":
             prefix, file = ran.stdout.split()
@@ -189,7 +178,7 @@ def test_the_script_says_in_a_sentence_what_is_wrong(tmp_path, arguments, variab
 def test_the_script_refuses_a_repository_outside_of_a_workspace(tmp_path):
     (tmp_path / "disam_ros" / "scripts").mkdir(parents=True)
     script = shutil.copy(ROOT / "scripts" / "install_robot.sh", tmp_path / "disam_ros" / "scripts")
-    ran = subprocess.run(["bash", script], capture_output=True, text=True)
+    ran = run(["bash", script], tmp_path, None)
     assert ran.returncode == 1 and "expected a colcon workspace" in ran.stderr
 
 

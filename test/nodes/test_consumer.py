@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stand-in for AMCL (support/amcl.py) is started and recovered by the localizer, over DDS."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -11,16 +10,16 @@ pytest.importorskip("rclpy")
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 from support.amcl import StandInAmcl
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import START_S, save_tiny_map
-from support.messages import odometry_message
-from support.node_process import RELIABLE, node_process
+from support.messages import odometry_message, values
+from support.node_process import RELIABLE
 from support.robot import NODE, Robot
 from support.tf import tf2_ros
 from support.vehicle import TF_STAND_IN, transform_message
 
 from disam_ros.geometry import Transform, distance
-from disam_ros.slam.consumers import CONSUMERS
+from disam_ros.models.model import load_model
 
 PLACES = 40  # two metres apart; place i shows texture(i)
 CARRIED = 25  # places that the robot is carried on
@@ -35,8 +34,8 @@ def straight(index: float) -> Transform:
 class Rider(Robot):
     """Passes places one a second; its odometry does not notice that it is carried elsewhere."""
 
-    def __init__(self, process, **consumer):
-        super().__init__(process)
+    def __init__(self, process, topics, **consumer):
+        super().__init__(process, topics)
         self.amcl = StandInAmcl(self.client.node.context, **consumer)
         self.client.add(self.amcl)
         self.states: list[str] = []
@@ -62,20 +61,15 @@ class Rider(Robot):
 
     def consumer(self, state: str) -> None:
         """Return once diagnostics say that of the consumer."""
-        self.client.diagnosis(lambda s: ("consumer", state) in pairs(s), f"consumer {state}")
-
-
-def pairs(status):
-    return {(pair.key, pair.value) for pair in status.values}
+        self.client.diagnosis(lambda s: values(s).get("consumer") == state, f"consumer {state}")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), PLACES, pose=straight)
+def parameters(places, tmp_path_factory):
+    route = tmp_path_factory.mktemp("route") / "map"
+    save_tiny_map(route, load_model(places["model"]), PLACES, pose=straight)
     return {
-        "map": folder / "map",
-        "model": folder / "model",
+        "map": route,
         "localizer.prior.max_age": 1.5,  # of odometry: as old as the images are apart
         "stale_after": 600.0,
         **RELIABLE,
@@ -83,18 +77,13 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def start(world, tmp_path):
-    """Starts a robot with a localizer of given parameters."""
+def start(parameters, start_localizer):
+    """Starts a robot with AMCL and a localizer that is to initialize it."""
 
-    @contextmanager
-    def start(initialize, *remappings, consumer=None, changes=None, **options) -> Iterator[Rider]:
-        given = {**world, "initialize": initialize, **(changes or {})}
-        names = remappings or REMAPPINGS
-        with (
-            node_process("localizer.node", tmp_path / "log", given, *names, **options) as process,
-            Rider(process, **(consumer or {})) as rider,
-        ):
-            yield rider
+    def start(initialize, *remappings, consumer=None, changes=None, **options):
+        settings = {**parameters, "initialize": initialize, **(changes or {})}
+        kind = partial(Rider, **(consumer or {}))
+        return start_localizer(settings, *(remappings or REMAPPINGS), kind=kind, **options)
 
     return start
 
@@ -116,19 +105,6 @@ def test_amcl_starts_once_answers_agree_and_a_kidnapped_robot_recovers_within_te
         rider.consumer("agrees")
         rider.client.until(lambda: rider.states[-1] == "known", "the state after recovery")
         assert "consumer_lost" in rider.states
-
-
-def test_another_stack_starts_and_recovers_by_the_topics_of_the_launch_argument(start):
-    topics = CONSUMERS["rtabmap"].remappings
-    words = [word for pair in topics.items() for word in ("-r", "{}:={}".format(*pair))]
-    stack = {"takes": topics["~/initial_pose"], "says": topics["consumer_pose"]}
-    with start("recover", *words, consumer=stack) as rider:
-        rider.drive(*range(10))
-        assert len(rider.amcl.starts) == 1
-        rider.consumer("agrees")
-        rider.drive(*range(10 + CARRIED - 10, 10 + CARRIED))
-        assert len(rider.amcl.starts) == 2 and rider.off(9 + CARRIED) < 0.5
-        rider.consumer("agrees")
 
 
 def test_once_never_starts_amcl_again_but_says_that_it_is_lost(start):

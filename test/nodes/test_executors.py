@@ -5,20 +5,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
-import rclpy
-from rclpy.context import Context
-
 from disam_ros.nodes.rclpy_extra.process import GuardedExecutor, InterruptibleExecutor
-
-
-@pytest.fixture
-def node():
-    context = Context()
-    rclpy.init(context=context)
-    made = rclpy.create_node("interrupted", context=context)
-    yield made
-    made.destroy_node()
-    context.try_shutdown()
 
 
 def convert():
@@ -30,8 +17,10 @@ def convert():
 
 
 @pytest.mark.parametrize("guarded", [False, True])
-def test_an_interrupt_that_c_code_turned_into_an_error_of_its_own_is_an_interrupt(node, guarded):
-    reports = []
+def test_an_interrupt_that_c_code_turned_into_an_error_of_its_own_is_an_interrupt(
+    make_node, guarded
+):
+    node, reports = make_node(), []
     executor = (
         GuardedExecutor(reports.append, context=node.context)
         if guarded

@@ -9,10 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from geometry_msgs.msg import TransformStamped
-from rclpy.context import Context
-from support.ros import DOMAIN_ID
 
 from disam_ros.errors import ConfigError
 from disam_ros.geometry import Transform
@@ -42,16 +39,6 @@ class Buffer:
 
 
 @pytest.fixture
-def node():
-    context = Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
-    node = rclpy.create_node("probe", context=context)
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
-
-
-@pytest.fixture
 def tf(monkeypatch):
     listener = SimpleNamespace(unregister=lambda: None)
     module = SimpleNamespace(
@@ -63,9 +50,9 @@ def tf(monkeypatch):
     monkeypatch.setattr(Buffer, "asked", 0)
 
 
-def test_tf_is_asked_until_it_knows_and_then_kept(node, tf):
+def test_tf_is_asked_until_it_knows_and_then_kept(make_node, tf):
     monitor = Monitor("probe")
-    extrinsics = Extrinsics(node, monitor, "base_link", FIXED, use_tf=True)
+    extrinsics = Extrinsics(make_node(), monitor, "base_link", FIXED, use_tf=True)
     assert extrinsics.base_from_camera("front", "cam").translation[0] == 1.0
     assert "no TF base_link ← cam yet" in monitor.status("active").message
     assert extrinsics.base_from_camera("front", "cam").translation[0] == 5.0
@@ -76,8 +63,8 @@ def test_tf_is_asked_until_it_knows_and_then_kept(node, tf):
 
 
 @pytest.mark.parametrize(("frame", "use_tf"), [("", True), ("cam", False)])
-def test_without_a_frame_or_without_tf_the_fixed_extrinsics_count(node, tf, frame, use_tf):
-    extrinsics = Extrinsics(node, Monitor("probe"), "base_link", FIXED, use_tf)
+def test_without_a_frame_or_without_tf_the_fixed_extrinsics_count(make_node, tf, frame, use_tf):
+    extrinsics = Extrinsics(make_node(), Monitor("probe"), "base_link", FIXED, use_tf)
     assert extrinsics.base_from_camera("front", frame).translation[0] == 1.0
     assert Buffer.asked == 0
 

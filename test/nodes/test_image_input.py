@@ -6,33 +6,18 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
 import numpy as np
-import rclpy
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from support.messages import image_message
-from support.ros import DOMAIN_ID
 
 from disam_ros.nodes.conversions import stamp_to_ns
 from disam_ros.nodes.image_input import ImageInput
 from disam_ros.nodes.rclpy_extra.diagnostics import Monitor
 
 
-@pytest.fixture
-def node(request):
-    """A node with the remapping that a test asks for, if any."""
-    context, remapping = Context(), getattr(request, "param", "")
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
-    arguments = ["--ros-args", "-r", remapping] if remapping else None
-    node = rclpy.create_node("receiver", context=context, cli_args=arguments)
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
-
-
 @pytest.mark.parametrize("stamps", ["header", "received"])
-def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, stamps):
-    images: list[Image] = []
+def test_on_request_images_are_stamped_with_the_time_at_which_they_come(make_node, stamps):
+    node, images = make_node(), []
 
     def keep(message, _):
         images.append(message)
@@ -52,16 +37,18 @@ def test_on_request_images_are_stamped_with_the_time_at_which_they_come(node, st
 
 
 @pytest.mark.parametrize(
-    ("node", "transport", "rectified"),
+    ("remapping", "transport", "rectified"),
     [
         ("image:=/left/image_rect_color", "raw", True),
         ("image/compressed:=/left/image_rect/compressed", "compressed", True),
         ("image:=/left/image_raw", "raw", False),
         ("image:=/left/image_rect", "compressed", False),  # another topic than the one that is read
     ],
-    indirect=["node"],
 )
-def test_the_resolved_topic_says_whether_images_are_rectified(node, transport, rectified):
+def test_the_resolved_topic_says_whether_images_are_rectified(
+    make_node, remapping, transport, rectified
+):
+    node = make_node("-r", remapping)
     receiver = ImageInput(node, "front", "image", transport, print, Monitor("probe"))
     assert receiver.rectified == rectified
     receiver.destroy()

@@ -13,8 +13,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rclpy.utilities import get_rmw_implementation_identifier
-from support.data import save_tiny_model
-from support.maps import save_tiny_map
 from support.node_process import node_process
 from support.robot import NODE
 from support.ros import Client
@@ -52,14 +50,11 @@ def camera(environment=()):
 
 
 @pytest.mark.slow
-def test_lost_images_are_reported_with_what_cures_it_and_it_does(tmp_path):
+def test_lost_images_are_reported_with_what_cures_it_and_it_does(places, tmp_path):
     if get_rmw_implementation_identifier() not in FAST_DDS:
         pytest.skip("about Fast DDS")
-    model = save_tiny_model(tmp_path / "model")
-    save_tiny_map(tmp_path / "map", model)
-    parameters = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
     with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
+        node_process("localizer.node", tmp_path / "log", places) as process,
         Client(NODE) as client,
     ):
         with camera():

@@ -54,42 +54,6 @@ def installed(tmp_path):
     }
 
 
-def test_the_localizer_answers_from_its_launch_file_and_two_signals_end_it_cleanly(
-    installed, tmp_path
-):
-    from diagnostic_msgs.msg import DiagnosticArray
-    from geometry_msgs.msg import PoseStamped
-    from sensor_msgs.msg import Image
-    from support.data import save_tiny_model, texture
-    from support.maps import save_tiny_map
-    from support.messages import image_message, values
-    from support.ros import Client
-
-    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    arguments = {
-        "map": str(tmp_path / "map"),
-        "model": str(tmp_path / "model"),
-        "image": "/camera/front/image_raw",
-        "namespace": "robot",
-        "config": str(single_images(tmp_path)),
-        "rviz": "true",  # which is not installed
-    }
-    with launched("relocalization", arguments, installed, tmp_path / "log") as launch:
-        with Client("/robot/localizer") as client:
-            poses = client.collect(PoseStamped, "/robot/localizer/pose")
-            result = client.collect(DiagnosticArray, "/diagnostics")
-            launch.until(
-                client, lambda: any(values(m.status[0]).get("state") == "active" for m in result)
-            )
-            publisher = client.node.create_publisher(Image, "/camera/front/image_raw", 1)
-            message = image_message(texture(2))
-            launch.until(client, lambda: poses, again=lambda: publisher.publish(message))
-        assert "rviz2 is not installed" in launch.log
-        launch.interrupt_twice()
-        assert launch.wait() == 0
-        launch.assert_clean("localizer_node")
-
-
 def test_a_map_is_built_from_its_launch_file_and_two_signals_end_it_cleanly(installed, tmp_path):
     from support.data import save_tiny_model
 
@@ -139,7 +103,6 @@ def heeds_signals(pid: int) -> bool:
         ({"consumer": "amlc"}, "amlc"),
         ({"odm": "/odom"}, "argument odm:=/odom: unknown name 'odm'; did you mean 'odom'?"),
         ({"config": "cpu_robt"}, "'cpu_robt' does not exist; expected a path, or one of cpu_robot"),
-        ({"image": "/l/image,/r/image"}, "for 1 cameras: name as many"),
         ({"cameras": "left,right", "image": "/l/image"}, "for 2 cameras: name as many"),
     ],
 )
@@ -153,7 +116,9 @@ def test_a_launch_with_wrong_arguments_ends_before_anything_starts(
         assert "process started" not in launch.log
 
 
-def test_two_cameras_a_consumer_and_parameters_are_arguments(installed, tmp_path):
+def test_a_localizer_answers_with_all_its_arguments_and_two_signals_end_it_cleanly(
+    installed, tmp_path
+):
     from geometry_msgs.msg import PoseStamped
     from rcl_interfaces.srv import GetParameters
     from sensor_msgs.msg import Image
@@ -164,10 +129,11 @@ def test_two_cameras_a_consumer_and_parameters_are_arguments(installed, tmp_path
 
     model = save_tiny_model(tmp_path / "model")
     save_tiny_map(tmp_path / "map", model, cameras=("left", "right"))
+    single = {"sequence": {"enabled": False}}  # a few images say little of a sequence
     arguments = {
         "map": str(tmp_path / "map"),
         "model": str(tmp_path / "model"),
-        "config": str(single_images(tmp_path)),
+        "config": str(parameters(tmp_path, localizer=single)),
         "namespace": "robot2",
         "cameras": "left, right",
         "image": "/two/l/image_raw,/two/r/image_raw",
@@ -179,29 +145,32 @@ def test_two_cameras_a_consumer_and_parameters_are_arguments(installed, tmp_path
         "prior": "/two/prior",
         "publish_tf": "true",
         "log_level": "warn",
+        "rviz": "true",  # which is not installed
     }
     subscribed = {f"/two/{side}/{name}" for side in "lr" for name in ("image_raw", "camera_info")}
     subscribed |= {f"/two/{name}" for name in ("odom", "fix", "weather", "prior")}
     subscribed |= {"/robot2/amcl_pose"}
     name = "/robot2/localizer"
-    with (
-        launched("relocalization", arguments, installed, tmp_path / "log") as launch,
-        Client(name) as client,
-    ):
-        poses = client.collect(PoseStamped, f"{name}/pose")
-        publisher = client.node.create_publisher(Image, "/two/r/image_raw", 1)
-        image = image_message(texture(102))  # the second camera's, at the third place
-        launch.until(client, lambda: poses, again=lambda: publisher.publish(image))
-        graph = client.node.get_subscriber_names_and_types_by_node("localizer", "/robot2")
-        assert {topic for topic, _ in graph} >= subscribed
-        graph = client.node.get_publisher_names_and_types_by_node("localizer", "/robot2")
-        assert "/robot2/initialpose" in {topic for topic, _ in graph}
-        names = ["initialize", "cameras", "publish_tf"]
-        request = GetParameters.Request(names=names)
-        result = client.call(GetParameters, f"{name}/get_parameters", request).values
-        assert result[0].string_value == "recover" and result[2].bool_value
-        assert list(result[1].string_array_value) == ["left", "right"]
+    with launched("relocalization", arguments, installed, tmp_path / "log") as launch:
+        with Client(name) as client:
+            poses = client.collect(PoseStamped, f"{name}/pose")
+            publisher = client.node.create_publisher(Image, "/two/r/image_raw", 1)
+            image = image_message(texture(102))  # the second camera's, at the third place
+            launch.until(client, lambda: poses, again=lambda: publisher.publish(image))
+            graph = client.node.get_subscriber_names_and_types_by_node("localizer", "/robot2")
+            assert {topic for topic, _ in graph} >= subscribed
+            graph = client.node.get_publisher_names_and_types_by_node("localizer", "/robot2")
+            assert "/robot2/initialpose" in {topic for topic, _ in graph}
+            names = ["initialize", "cameras", "publish_tf"]
+            request = GetParameters.Request(names=names)
+            result = client.call(GetParameters, f"{name}/get_parameters", request).values
+            assert result[0].string_value == "recover" and result[2].bool_value
+            assert list(result[1].string_array_value) == ["left", "right"]
         assert "[INFO] [1" not in launch.log  # of the node: log_level
+        assert "rviz2 is not installed" in launch.log
+        launch.interrupt_twice()
+        assert launch.wait() == 0
+        launch.assert_clean("localizer_node")
 
 
 def test_a_localizer_that_dies_is_started_again_on_request(installed, tmp_path):
@@ -212,11 +181,6 @@ def test_a_localizer_that_dies_is_started_again_on_request(installed, tmp_path):
         launch.until(None, lambda: len(launch.started) == 2)
         launch.interrupt_twice()
         launch.wait()
-
-
-def single_images(folder):
-    """A parameter file with which each image is answered alone: a few say little of a sequence."""
-    return parameters(folder, localizer={"sequence": {"enabled": False}})
 
 
 def parameters(folder, **values):

@@ -46,23 +46,13 @@ def test_a_parameter_file_fits_its_node_and_explains_every_value(name, cls):
 
 
 @pytest.mark.parametrize(("name", "cls"), CONFIGS.items())
-def test_ros_reads_a_parameter_file_as_yaml_does(name, cls):
-    pytest.importorskip("rclpy")
-    import rclpy
-    from rclpy.context import Context
-    from support.ros import DOMAIN_ID
-
+def test_ros_reads_a_parameter_file_as_yaml_does(make_node, name, cls):
     from disam_ros.nodes.rclpy_extra.parameters import declare
 
     path = ROOT / "config" / f"{name}.yaml"
-    context = Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
-    cli = ["--ros-args", "--params-file", str(path)]
-    node = rclpy.create_node("probe", context=context, cli_args=cli)
+    node = make_node("--params-file", str(path))
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
     assert str(declare(node, cls)) == str(build(cls, values))  # text: nan differs from itself
-    node.destroy_node()
-    context.try_shutdown()
 
 
 # What the localizer publishes, and what a recorded evaluation also holds.

@@ -10,12 +10,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray, PoseWithCovarianceStamped
 from sensor_msgs.msg import CameraInfo, Image, NavSatFix
 from std_msgs.msg import String
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.localize import localize
-from support.maps import START_S, base_pose, beside, save_tiny_map
+from support.maps import START_S, base_pose, beside
 from support.messages import image_message, values
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.node_process import RELIABLE, SINGLE
+from support.robot import NODE
 from visualization_msgs.msg import MarkerArray
 
 from disam_ros.config import LocalizerConfig
@@ -29,21 +29,17 @@ PARAMETERS = {"stale_after": 60.0, **RELIABLE, **SINGLE}  # ~/relocalize has 2.5
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a model and a map."""
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def robot(world):
-    parameters = {"map": str(world / "map"), "model": str(world / "model"), **PARAMETERS}
-    with (
-        node_process("localizer.node", world / "log", parameters) as process,
-        Robot(process, TOPICS) as robot,
-    ):
+def node(start_localizer):
+    with start_localizer(PARAMETERS, topics=TOPICS) as robot:
         yield robot
+
+
+@pytest.fixture
+def robot(node):
+    """The robot; parameters that a test changes are set back."""
+    yield node
+    for name in ("stale_after", "localizer.min_probability"):
+        node.set(name, PARAMETERS[name])
 
 
 def same_place(pose, index: int) -> bool:
@@ -56,14 +52,13 @@ def read(answer: DiagnosticArray) -> tuple[DiagnosticStatus, dict[str, str]]:
     return status, values(status)
 
 
-@pytest.mark.parametrize("index", [0, 3, 5])
 def test_the_pose_is_the_localizers_beside_the_map_image_with_the_images_stamp_in_the_maps_frame(
-    robot, world, index
+    robot, places
 ):
-    pose = robot.localize(index)
-    assert same_place(pose.pose, index)
-    localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
-    answer = localize(localizer, texture(index), (START_S + robot.second) * 10**9)
+    pose = robot.localize(5)
+    assert same_place(pose.pose, 5)
+    localizer = Localizer.open(places["map"], places["model"], LocalizerConfig())
+    answer = localize(localizer, texture(5), (START_S + robot.second) * 10**9)
     metres, degrees = distance(pose_to_transform(pose.pose), answer.map_from_base)
     assert metres < 1e-3 and degrees < 0.05
     assert pose.header.frame_id == "town"
@@ -94,10 +89,6 @@ def test_an_answer_says_with_the_stamp_of_the_image_what_was_found_and_how_long_
     assert (status.name, status.hardware_id) == ("localizer: answer", "front")
     assert (status.level, said["outcome"]) == (DiagnosticStatus.OK, "known")
     assert status.message == f"known: map image 3, probability {float(said['probability']):.3f}"
-    assert (said["domain"], said["map image"]) == ("day", "3")
-    assert "day" in said["domain reason"]
-    assert said["candidates"].split(",")[0] == "3" and len(said["candidates"].split(",")) == 6
-    assert float(said["score"]) == pytest.approx(1.0, abs=1e-3)
     assert -1 <= float(said["coarse score"]) <= 1
     total, published = float(said["total (ms)"]), float(said["callback to published (ms)"])
     assert 0 < float(said["encode (ms)"]) < total < published
@@ -159,17 +150,6 @@ def test_the_fix_says_where_the_sun_stands(robot):
         robot.restart()
 
 
-def test_images_of_twelve_bits_in_sixteen_are_answered_like_those_of_eight(robot):
-    grey = np.ascontiguousarray(texture(3)[..., 0])
-    scores = []
-    for encoding, pixels in (("mono8", grey), ("mono16", grey.astype("<u2") * 16)):
-        message = image_message(texture(3))
-        message.encoding, message.step = encoding, pixels.strides[0]
-        message.data = pixels.tobytes()
-        scores.append(float(values(robot.ask(message).status[0])["score"]))
-    assert scores[1] == pytest.approx(scores[0], abs=0.01)
-
-
 def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
     before, info = robot.client.now(), CameraInfo(width=64, height=48)
     info.k = [200.0, 0.0, 32.0, 0.0, 200.0, 24.0, 0.0, 0.0, 1.0]
@@ -188,19 +168,16 @@ def test_a_camera_that_sees_little_of_the_maps_view_is_reported(robot):
 def test_below_the_least_probability_no_pose_comes_and_diagnostics_say_why(robot):
     before = robot.client.now()
     robot.set("localizer.min_probability", 1.0)
-    try:
-        sent = robot.send(image_message(texture(77)))
-        status, said = read(robot.of_image(robot.answers, sent))
-        assert (status.level, said["outcome"]) == (DiagnosticStatus.WARN, "unknown")
-        assert float(said["probability"]) < 1.0 and said["map image"] == said["candidates"][0]
-        robot.of_image(robot.heard[CANDIDATES], sent)
-        robot.client.problem("unknown place, probability", before)
-        robot.set("localizer.min_probability", 0.0)
-        assert same_place(robot.localize(3).pose, 3)
-        assert sent.header.stamp not in [pose.header.stamp for pose in robot.poses]
-        robot.client.diagnosis(lambda s: "unknown place" not in s.message, "known again")
-    finally:
-        robot.set("localizer.min_probability", 0.0)
+    sent = robot.send(image_message(texture(77)))
+    status, said = read(robot.of_image(robot.answers, sent))
+    assert (status.level, said["outcome"]) == (DiagnosticStatus.WARN, "unknown")
+    assert float(said["probability"]) < 1.0 and said["map image"] == said["candidates"][0]
+    robot.of_image(robot.heard[CANDIDATES], sent)
+    robot.client.problem("unknown place, probability", before)
+    robot.set("localizer.min_probability", 0.0)
+    assert same_place(robot.localize(3).pose, 3)
+    assert sent.header.stamp not in [pose.header.stamp for pose in robot.poses]
+    robot.client.diagnosis(lambda s: "unknown place" not in s.message, "known again")
 
 
 def test_relocalize_answers_only_after_a_fresh_image(robot):
@@ -218,17 +195,14 @@ def test_relocalize_answers_only_after_a_fresh_image(robot):
 def test_relocalize_times_out_with_the_reason_and_blocks_nothing(robot):
     robot.localize(1)
     robot.set("stale_after", 0.8)
-    try:
-        answer = robot.client.ask("relocalize")
-        robot.set("localizer.domain.weather", "")  # answered meanwhile
-        robot.client.until(answer.done, "an answer")
-        assert not answer.result().success
-        assert "timeout after 2 s: no image arrived" in answer.result().message
-        answer = robot.client.ask("relocalize")
-        robot.client.until(answer.done, "an answer", again=lambda: robot.send(wrong_step()))
-        assert "step 7" in answer.result().message
-    finally:
-        robot.set("stale_after", 60.0)
+    answer = robot.client.ask("relocalize")
+    robot.set("localizer.domain.weather", "")  # answered meanwhile
+    robot.client.until(answer.done, "an answer")
+    assert not answer.result().success
+    assert "timeout after 2 s: no image arrived" in answer.result().message
+    answer = robot.client.ask("relocalize")
+    robot.client.until(answer.done, "an answer", again=lambda: robot.send(wrong_step()))
+    assert "step 7" in answer.result().message
 
 
 def test_missing_images_are_reported(robot):

@@ -22,7 +22,7 @@ from support.localize import localize
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, beside, save_tiny_map
 from support.messages import compressed_message, image_message, values
 from support.node_process import RELIABLE, SINGLE, NodeProcess, node_process
-from support.robot import NODE, Robot
+from support.robot import NODE
 from support.ros import Client
 
 from disam_ros.config import LocalizerConfig
@@ -35,21 +35,10 @@ from disam_ros.nodes.conversions import pose_to_transform
 SHIFT = Transform.from_xyz_rpy([0.0, 500.0, 0.0, 0.0, 0.0, 0.0])
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with models and maps."""
-    folder = tmp_path_factory.mktemp("world")
-    model = save_tiny_model(folder / "model")
-    save_tiny_map(folder / "map", model)
-    shifted = Transform.from_xyz_rpy([0.0, -0.5, 0.0, 0.0, 0.0, 0.0]) @ BASE_FROM_CAMERA
-    stereo = {"left": CAMERA, "right": replace(CAMERA, base_from_camera=shifted)}
-    save_tiny_map(folder / "map_two", model, cameras=stereo)
-    save_tiny_map(folder / "map_other", save_tiny_model(folder / "model_other", seed=5))
-    return folder
-
-
-def options(world, **changes):
-    return {"map": str(world / "map"), "model": str(world / "model"), **SINGLE, **changes}
+@pytest.fixture
+def model(places):
+    """The model of the localizer."""
+    return load_model(places["model"])
 
 
 @pytest.fixture
@@ -58,23 +47,31 @@ def client():
         yield client
 
 
+@pytest.fixture
+def start(places, tmp_path):
+    """Starts a localizer of these parameters, active or not."""
+
+    def start(*arguments, **parameters):
+        settings = {**places, **SINGLE, **parameters}
+        return node_process("localizer.node", tmp_path / "log", settings, *arguments)
+
+    return start
+
+
 def same_place(pose, index: int) -> bool:
     return beside(pose_to_transform(pose), base_pose(index))
 
 
-def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, tmp_path):
+def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(places, start_localizer):
     pose_of_camera = [1.0, 0.0, 2.0, -math.pi / 2, 0.0, -math.pi / 2]
-    parameters = options(world, image_transport="compressed", base_from_camera=pose_of_camera)
+    parameters = {"image_transport": "compressed", "base_from_camera": pose_of_camera, **SINGLE}
     topic = "image/compressed"
-    with (
-        node_process("localizer.node", tmp_path / "log", parameters, fresh=True) as process,
-        Robot(process) as robot,
-    ):
+    with start_localizer(parameters, fresh=True) as robot:
         sent = robot.send(compressed_message(texture(3)), topic)
         pose = robot.of_image(robot.poses, sent)
         result, mount = pose_to_transform(pose.pose), Transform.from_xyz_rpy(pose_of_camera)
         assert beside(result, base_pose(3) @ BASE_FROM_CAMERA @ mount.inverse())
-        localizer = Localizer.open(world / "map", world / "model", LocalizerConfig())
+        localizer = Localizer.open(places["map"], places["model"], LocalizerConfig())
         lens = replace(CAMERA, base_from_camera=mount)
         answer = localize(localizer, texture(3), (START_S + robot.second) * 10**9, lens=lens)
         metres, degrees = distance(result, answer.map_from_base)
@@ -83,17 +80,14 @@ def test_compressed_images_with_own_extrinsics_and_a_clean_end_on_sigint(world, 
         broken.data = broken.data[:200]
         robot.send(broken, topic)
         robot.client.problem("truncated JPEG", before)
-        assert process.stop(signal.SIGINT) == 0
-        assert "Traceback" not in process.log
+        assert robot.process.stop(signal.SIGINT) == 0
 
 
-def test_the_only_camera_of_a_map_needs_no_name(world, client, tmp_path):
-    model = save_tiny_model(tmp_path / "model")
+def test_the_only_camera_of_a_map_needs_no_name(model, client, start, tmp_path):
     save_tiny_map(tmp_path / "map", model, cameras=("cam0",))
     save_tiny_map(tmp_path / "other", model, cameras=("cam1",))
-    parameters = {"map": str(tmp_path / "map"), "model": str(tmp_path / "model")}
     poses = client.collect(PoseStamped, f"{NODE}/pose")
-    with node_process("localizer.node", tmp_path / "log", parameters):
+    with start(map=tmp_path / "map"):
         client.repeat("image", image_message(texture(2)), lambda: poses, "a pose")
         assert client.set_parameter("map", str(tmp_path / "other")).successful
         assert (
@@ -101,32 +95,35 @@ def test_the_only_camera_of_a_map_needs_no_name(world, client, tmp_path):
         )
 
 
-def test_of_several_cameras_those_of_the_vehicle_are_asked_for(world, client, tmp_path):
-    parameters, before = options(world, map=str(world / "map_two")), client.now()
-    with node_process("localizer.node", tmp_path / "log", parameters):
+def test_of_several_cameras_those_of_the_vehicle_are_asked_for(model, client, start, tmp_path):
+    shifted = Transform.from_xyz_rpy([0.0, -0.5, 0.0, 0.0, 0.0, 0.0]) @ BASE_FROM_CAMERA
+    stereo = {"left": CAMERA, "right": replace(CAMERA, base_from_camera=shifted)}
+    save_tiny_map(tmp_path / "map", model, cameras=stereo)
+    before = client.now()
+    with start(map=tmp_path / "map"):
         client.problem("set 'cameras' to those of this vehicle, of left, right", before)
         assert client.set_parameter("cameras", ["right"]).successful
         assert client.transition("configure")
 
 
-def test_without_activation_maps_images_are_answered_and_that_is_reported(world, tmp_path):
-    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"), cells=1)
-    heat = f"{NODE}/activation_map"
-    with (
-        node_process("localizer.node", tmp_path / "log", options(tmp_path)) as process,
-        Robot(process, {heat: Image}) as robot,
-    ):
+def test_without_activation_maps_images_are_answered_and_that_is_reported(
+    model, start_localizer, tmp_path
+):
+    save_tiny_map(tmp_path / "map", model, cells=1)
+    heat, parameters = f"{NODE}/activation_map", {"map": str(tmp_path / "map"), **SINGLE}
+    with start_localizer(parameters, topics={heat: Image}) as robot:
         for _ in range(2):
             robot.localize(1)
         status = robot.client.diagnosis(lambda s: "activation map" in values(s), "none")
         said = values(status)
         assert said["activation map"] == "none: the model has one global descriptor per image"
         assert (status.level, said["inference errors"]) == (DiagnosticStatus.OK, "0")
-        assert not robot.heard[heat] and process.log.count("one global descriptor") == 1
+        assert not robot.heard[heat]
+        assert robot.process.log.count("one global descriptor") == 1
 
 
-def test_what_a_node_dumped_is_taken_again_and_nothing_else_while_it_runs(world, client, tmp_path):
-    with node_process("localizer.node", tmp_path / "log", options(world)):
+def test_what_a_node_dumped_is_taken_again_and_nothing_else_while_it_runs(client, start):
+    with start():
         client.diagnosis(lambda s: values(s)["state"] == "active", "active")
         service = f"{NODE}/list_parameters"
         names = client.call(ListParameters, service, ListParameters.Request()).result.names
@@ -145,35 +142,26 @@ def test_what_a_node_dumped_is_taken_again_and_nothing_else_while_it_runs(world,
         assert not client.set_parameter("base_frame", "elsewhere").successful
 
 
-def test_diagnostics_and_the_remedy_name_the_node_with_its_namespace(world, tmp_path):
-    parameters = options(world, map=str(tmp_path / "none"))
-    extra = ("-r", "__ns:=/truck")
+def test_without_autostart_a_manager_leads_a_node_of_any_namespace_through_the_states(start):
     with (
-        node_process("localizer.node", tmp_path / "log", parameters, *extra) as process,
+        start("-r", "__ns:=/truck", autostart=False) as process,
         Client("/truck/localizer") as client,
     ):
-        status = client.problem("is not a map", 0)
+        status = client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
         assert status.name == "truck/localizer: relocalization"
-        client.until(
-            lambda: "'ros2 lifecycle set /truck/localizer configure'" in process.log, "remedy"
-        )
-
-
-def test_without_autostart_a_manager_leads_through_the_states(world, client, tmp_path):
-    log, parameters = tmp_path / "log", options(world, autostart=False)
-    with node_process("localizer.node", log, parameters) as process:
-        client.diagnosis(lambda s: values(s)["state"] == "unconfigured", "unconfigured")
-        words = "waiting for a lifecycle manager; by hand 'ros2 lifecycle set /localizer configure'"
+        words = "for a lifecycle manager; by hand 'ros2 lifecycle set /truck/localizer configure'"
         assert words in process.log
         for label in ("configure", "activate", "deactivate", "cleanup", "shutdown"):
             assert client.transition(label), label
 
 
-def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(world, client, tmp_path):
+def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(places, client, start, tmp_path):
     late, before = tmp_path / "late", client.now()
-    parameters = options(world, map=str(late))
-    with node_process("localizer.node", tmp_path / "log", parameters):
+    save_tiny_map(tmp_path / "other", save_tiny_model(tmp_path / "model_other", seed=5))
+    with start(map=late) as process:
         status = client.problem("late is not a map", before)
+        remedy = "'ros2 lifecycle set /localizer configure'"
+        client.until(lambda: remedy in process.log, "the remedy")
         assert status.level == DiagnosticStatus.ERROR
         assert values(status)["state"] == "unconfigured"
         part = late.with_name("late.part")
@@ -181,51 +169,46 @@ def test_a_wrong_map_or_model_fails_to_configure_and_can_be_mended(world, client
         assert not client.transition("configure")
         client.problem("holds a half-built map", before)
         part.rmdir()
-        assert client.set_parameter("map", str(world / "map_other")).successful
+        assert client.set_parameter("map", str(tmp_path / "other")).successful
         assert not client.transition("configure")
         client.problem("was built with model 'model_other'", before)
         assert client.set_parameter("map", str(late)).successful
-        shutil.copytree(world / "map", late)
+        shutil.copytree(places["map"], late)
         (late / "fine.npy").write_bytes((late / "fine.npy").read_bytes()[:-8])
         assert not client.transition("configure")
         client.problem("is damaged", before)
-        shutil.copy(world / "map" / "fine.npy", late / "fine.npy")
+        shutil.copytree(places["map"], late, dirs_exist_ok=True)
         assert client.transition("configure")
         assert client.transition("activate")
         client.diagnosis(lambda s: values(s)["state"] == "active", "active")
 
 
-def test_an_unknown_parameter_ends_the_node_with_a_clear_message(world, tmp_path):
-    process = NodeProcess("localizer.node", tmp_path / "log", options(world, candidates=1))
+def test_an_unknown_parameter_ends_the_node_with_a_clear_message(places, tmp_path):
+    process = NodeProcess("localizer.node", tmp_path / "log", {**places, "candidates": 1})
     assert process.wait() == 1
     assert "did you mean 'localizer.candidates'?" in process.log
     assert "Traceback" not in process.log
 
 
-def test_images_of_a_best_effort_publisher_are_taken_by_default(world, client, tmp_path):
+def test_images_of_a_best_effort_publisher_are_taken_by_default(client, start):
     poses = client.collect(PoseStamped, f"{NODE}/pose")
-    with node_process("localizer.node", tmp_path / "log", options(world)) as process:
+    with start() as process:
         client.publisher(Image, "image", reliable=False)
         client.repeat("image", image_message(texture(2)), lambda: poses, "a pose")
         assert same_place(poses[0].pose, 2)
         assert "/image is offered as best effort" in process.log
 
 
-def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(world, client, tmp_path):
+def test_a_reliability_that_does_not_fit_is_reported_with_the_remedy(client, start):
     before, name = client.now(), "qos_overrides./image.subscription.reliability"
     client.node.create_publisher(Image, "image", qos_profile_sensor_data)
-    parameters = options(world, **{name: "reliable"})
-    with node_process("localizer.node", tmp_path / "log", parameters) as process:
+    with start(**{name: "reliable"}) as process:
         client.problem(f"set {name} to what the publisher offers", before)
         assert "RELIABILITY does not fit" in process.log
 
 
-def test_a_node_that_waits_says_for_what_and_how_to_get_it(world, tmp_path):
-    wrong = options(world, image_transport="compressed", stale_after=0.3)
-    with (
-        node_process("localizer.node", tmp_path / "log", wrong) as process,
-        Client(NODE) as client,
-    ):
+def test_a_node_that_waits_says_for_what_and_how_to_get_it(client, start):
+    with start(image_transport="compressed", stale_after=0.3) as process:
         client.problem("no images are published at all: start the camera", 0)
         assert "waiting for images on /image/compressed (sensor_msgs/msg/Comp" in process.log
         raw = client.node.create_publisher(Image, "/image", 1)
@@ -245,31 +228,27 @@ def test_a_node_that_waits_says_for_what_and_how_to_get_it(world, tmp_path):
         client.node.destroy_publisher(silent)
 
 
-def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(world, tmp_path):
-    model = load_model(world / "model")
+def test_fixes_on_another_map_take_it_and_fixes_nowhere_take_none(model, start_localizer, tmp_path):
     near, far = tmp_path / "near", tmp_path / "far"
     save_tiny_map(near, model, place=(48.0, 9.0))
     options_far = {"place": (48.1, 9.0), "frame": "village"}
     save_tiny_map(far, model, pose=lambda i: SHIFT @ base_pose(i), **options_far)
     changes = {"areas": [str(near), str(far)], "localizer.domain.override": "day"}
-    parameters = options(world, map=str(near), **changes)
+    parameters = {"map": str(near), **changes, **SINGLE, **RELIABLE}
 
     def fix(latitude):
         status = NavSatStatus(status=NavSatStatus.STATUS_FIX)
         return NavSatFix(status=status, latitude=latitude, longitude=9.0)
 
-    with (
-        node_process("localizer.node", tmp_path / "log", {**parameters, **RELIABLE}) as process,
-        Robot(process) as robot,
-    ):
+    with start_localizer(parameters) as robot:
         assert same_place(robot.localize(3).pose, 3)
         for _ in range(AGREEING + 1):
             robot.deliver("fix", fix(60.0))
-        assert "fixes lie on the map" not in process.log
+        assert "fixes lie on the map" not in robot.process.log
         assert same_place(robot.localize(3).pose, 3)
         village = 48.1 + 500.0 / 111_200.0  # its images lie 500 m north of its origin
         for _ in range(AGREEING):
             robot.deliver("fix", fix(village))
         robot.client.diagnosis(lambda s: values(s).get("map frame") == "village", "the other map")
         assert beside(pose_to_transform(robot.localize(4).pose), SHIFT @ base_pose(4))
-        assert process.log.count("fixes lie on the map") == 1
+        assert robot.process.log.count("fixes lie on the map") == 1

@@ -2,6 +2,7 @@
 """The map builder node in its own process, and the localizer's core on what it built."""
 
 import importlib.util
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("rclpy")
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import NavSatFix, NavSatStatus
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.localize import localize
 from support.maps import START_S, base_pose, beside
 from support.messages import values
@@ -41,20 +42,33 @@ class Drive(Survey):
         self.deliver("fix", message)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_tiny_model(folder)
-    return folder
+@pytest.fixture
+def model(places):
+    return places["model"]
 
 
-def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, tmp_path):
+@pytest.fixture
+def start(model, tmp_path):
+    """Starts a map builder that writes tmp_path / "map"; gives its process and a drive.
+
+    changes: of its parameters. options: of the process.
+    """
+
+    @contextmanager
+    def start(changes=None, **options):
+        parameters = builder_parameters(model, tmp_path / "map", **(changes or {}))
+        with (
+            node_process("map_builder.node", tmp_path / "log", parameters, **options) as process,
+            Drive() as drive,
+        ):
+            yield process, drive
+
+    return start
+
+
+def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, start, tmp_path):
     output = tmp_path / "map"
-    parameters = builder_parameters(model, output)
-    with (
-        node_process("map_builder.node", tmp_path / "log", parameters, fresh=True) as process,
-        Drive() as drive,
-    ):
+    with start(fresh=True) as (process, drive):
         before = drive.now()
         drive.camera_info()
         assert "no image with a pose came yet" in drive.trigger("finish").message
@@ -88,14 +102,10 @@ def test_images_become_a_map_at_the_poses_between_which_they_were_taken(model, t
     assert beside(found.map_from_base, Transform.from_xyz_rpy([5.0, 1.0, 0.0, 0.0, 0.0, 0.25]))
 
 
-def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_path):
+def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(start, tmp_path):
     output = tmp_path / "map"
-    parameters = builder_parameters(model, output, pose_source="odom")
     for part, expected in ((0, 3), (10, 6)):
-        with (
-            node_process("map_builder.node", tmp_path / f"log{part}", parameters) as process,
-            Drive() as drive,
-        ):
+        with start({"pose_source": "odom"}) as (process, drive):
             drive.camera_info()
             for second in range(part, part + 3):
                 drive.pose(second, Odometry, "odom")
@@ -113,13 +123,9 @@ def test_what_was_built_survives_the_end_of_the_node_and_is_resumed(model, tmp_p
     assert len(PlaceMap(output)) == 6
 
 
-def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, tmp_path):
+def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(start, tmp_path):
     changes = {"pose_source": "pose_with_covariance", "builder.domain": ""}
-    parameters = builder_parameters(model, tmp_path / "map", **changes)
-    with (
-        node_process("map_builder.node", tmp_path / "log", parameters) as process,
-        Drive() as drive,
-    ):
+    with start(changes) as (process, drive):
         drive.camera_info()
         drive.fix(0)  # before its pose
         for second in range(25):
@@ -149,13 +155,9 @@ def test_poses_with_covariance_and_fixes_make_a_map_that_knows_its_place(model, 
     ],
 )
 def test_fixes_that_do_not_fit_the_poses_are_reported_and_give_no_place(
-    model, tmp_path, there, shift, words
+    start, tmp_path, there, shift, words
 ):
-    parameters = builder_parameters(model, tmp_path / "map")
-    with (
-        node_process("map_builder.node", tmp_path / "log", parameters) as process,
-        Drive() as drive,
-    ):
+    with start() as (process, drive):
         drive.camera_info()
         for second in range(6):
             message = PoseStamped()
@@ -171,15 +173,9 @@ def test_fixes_that_do_not_fit_the_poses_are_reported_and_give_no_place(
     assert PlaceMap(tmp_path / "map").header.latitude is None
 
 
-def test_poses_come_from_tf(model, tmp_path):
+def test_poses_come_from_tf(start, tmp_path):
     changes = {"pose_source": "tf", "map_frame": "town"}
-    parameters = builder_parameters(model, tmp_path / "map", **changes)
-    with (
-        node_process(
-            "map_builder.node", tmp_path / "log", parameters, fresh=True, before=TF_STAND_IN
-        ) as process,
-        Drive() as drive,
-    ):
+    with start(changes, fresh=True, before=TF_STAND_IN) as (process, drive):
         before = drive.now()
         drive.problem("no TF town ← base_link yet", before)
         drive.camera_info()
@@ -208,9 +204,8 @@ def test_poses_from_tf_need_tf2_ros(model, tmp_path):
     assert process.wait() == 1 and "tf2_ros is not installed: install it" in process.log
 
 
-def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
-    parameters = builder_parameters(model, tmp_path / "map")
-    with node_process("map_builder.node", tmp_path / "log", parameters), Drive() as drive:
+def test_images_that_wait_in_vain_for_poses_are_reported(start):
+    with start() as (_, drive):
         before = drive.now()
         for second in range(20):  # 16 may wait
             drive.image(100 + second)
@@ -222,10 +217,8 @@ def test_images_that_wait_in_vain_for_poses_are_reported(model, tmp_path):
     [
         ({"output": ""}, "'output' is empty"),
         ({"model": "/nowhere"}, "not a model directory"),
-        ({"base_from_camera": [1.0, 2.0]}, "6 numbers, got 2"),
         ({"base_from_camera": [0.0] * 6}, "no extrinsics: set base_from_camera"),
         ({"identity_extrinsics": True}, "take one"),
-        ({"max_pose_gap": 1e300}, "'max_pose_gap' expects a finite number,"),
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_clear_message(model, tmp_path, changes, words):

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import base_pose, save_tiny_map
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.node_process import RELIABLE, SINGLE
+from support.robot import NODE
 
 from disam_ros.errors import ImageError
 from disam_ros.mapping.thumbnails import FILE
+from disam_ros.models.model import load_model
 from disam_ros.nodes import match_picture
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.localizer.publishers.match_image import Pace
@@ -30,22 +31,17 @@ LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    model = save_tiny_model(folder / "model")
-    save_tiny_map(folder / "map", model)
-    save_tiny_map(folder / "short", model, count=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def robot(world):
-    parameters = {"map": str(world / "map"), "model": str(world / "model"), **RELIABLE, **SINGLE}
-    with (
-        node_process("localizer.node", world / "log", parameters) as process,
-        Robot(process, {MATCH: Image}) as robot,
-    ):
+def node(start_localizer):
+    with start_localizer({**RELIABLE, **SINGLE}, topics={MATCH: Image}) as robot:
         yield robot
+
+
+@pytest.fixture
+def robot(node, places):
+    """The robot; its node has the map of six places."""
+    node.set("map", places["map"])
+    assert node.client.trigger("reload").success
+    return node
 
 
 def pixels(message: Image) -> np.ndarray:
@@ -58,9 +54,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(small - b).mean())
 
 
-def test_the_match_image_shows_query_and_map_image(world, robot):
-    robot.set("map", str(world / "map"))
-    assert robot.client.trigger("reload").success
+def test_the_match_image_shows_query_and_map_image(robot):
     shown: list[Image] = robot.heard[MATCH]
 
     def of_query_3():
@@ -76,8 +70,8 @@ def test_the_match_image_shows_query_and_map_image(world, robot):
     assert (heat != query).any()
 
 
-def test_a_map_that_lost_its_thumbnails_is_matched_all_the_same(world, robot, tmp_path):
-    shutil.copytree(world / "map", tmp_path / "map")
+def test_a_map_that_lost_its_thumbnails_is_matched_all_the_same(places, robot, tmp_path):
+    shutil.copytree(places["map"], tmp_path / "map")
     (tmp_path / "map" / FILE).unlink()
     robot.set("map", str(tmp_path / "map"))
     assert robot.client.trigger("reload").success
@@ -92,9 +86,7 @@ def test_a_map_that_lost_its_thumbnails_is_matched_all_the_same(world, robot, tm
     assert "used without its thumbnails" in robot.process.log
 
 
-def test_the_poses_of_the_map_reach_late_subscribers_and_follow_a_reload(world, robot):
-    robot.set("map", str(world / "map"))
-    assert robot.client.trigger("reload").success
+def test_the_poses_of_the_map_reach_late_subscribers_and_follow_a_reload(places, robot, tmp_path):
     heard: list[PoseArray] = []
     robot.client.node.create_subscription(PoseArray, POSES, heard.append, LATCHED)
     robot.client.until(lambda: heard, "the latched poses")
@@ -104,7 +96,8 @@ def test_the_poses_of_the_map_reach_late_subscribers_and_follow_a_reload(world, 
         result = pose_to_transform(pose)
         assert np.allclose(result.translation, expected.translation, atol=1e-9)
         assert np.allclose(result.rotation, expected.rotation, atol=1e-9)
-    robot.set("map", str(world / "short"))
+    save_tiny_map(tmp_path / "short", load_model(places["model"]), count=3)
+    robot.set("map", str(tmp_path / "short"))
     assert robot.client.trigger("reload").success
     robot.client.until(lambda: len(heard[-1].poses) == 3, "the poses of the new map")
 

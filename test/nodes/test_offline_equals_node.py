@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_
 from rclpy.parameter import Parameter
 from support import scene
 from support.data import DESCRIPTOR, save_tiny_model, texture
-from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, save_tiny_map
+from support.maps import BASE_FROM_CAMERA, CAMERA, START_S
 from support.node_process import localizers_in_forks
 from support.ring import LAP, MAP_FROM_ODOM, ring
 
@@ -213,10 +213,9 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a model, its map and a bag of all parts; the images of each part."""
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), LAP, pose=ring)
+def drive(tmp_path_factory):
+    """A bag of all parts; the images of each part."""
+    folder = tmp_path_factory.mktemp("drive")
     recording, images = Recording(), {}
     for part in PARTS:
         recording.begin += APART
@@ -227,7 +226,7 @@ def world(tmp_path_factory):
         bag.camera_info("front", START_S * SECOND, CAMERA)
         bag.tf_static(START_S * SECOND, {"front": BASE_FROM_CAMERA})
         recording.write(bag)
-    return folder, images
+    return folder / "bag", images
 
 
 @pytest.fixture(scope="module")
@@ -240,16 +239,15 @@ def forks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=MODES)
-def both(request, world, forks):
+def both(request, ring_places, drive, forks):
     """The run of the node; records and answers offline, in order; the images of each part."""
-    folder, images = world
+    bag, images = drive
+    place_map, model = ring_places["map"], ring_places["model"]
     settings = MODES[request.param]
     node = {f"localizer.{name}": value for name, value in settings.items()}
-    run = run_node_on_bag(
-        folder / "bag", folder / "map", folder / "model", NodeOptions(parameters=node)
-    )
-    localizer = open_localizer(folder / "map", folder / "model", settings)
-    source = open_images(folder / "bag", localizer.map.header.map_frame)
+    run = run_node_on_bag(bag, place_map, model, NodeOptions(parameters=node))
+    localizer = open_localizer(place_map, model, settings)
+    source = open_images(bag, localizer.map.header.map_frame)
     offline = [
         (record, localized and localized.answer)
         for record, localized in localize_drive(Pipeline(localizer), source)

@@ -10,16 +10,16 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import NavSatFix, NavSatStatus
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import base_pose, save_tiny_map
 from support.messages import values
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import Robot
+from support.node_process import RELIABLE, SINGLE
 
 from disam_ros.config import DescriptorConfig, PriorConfig
 from disam_ros.errors import ConfigError
 from disam_ros.geodesy import Origin
 from disam_ros.mapping.place_map import MapHeader
+from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import transform_to_pose
 from disam_ros.nodes.localizer.loaded import map_origin
 
@@ -29,33 +29,18 @@ METRES_PER_DEGREE = 111_195.0  # on a sphere; near the origin 0.0, 0.0 that is r
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with a model and a map with two places that look the same."""
-    folder = tmp_path_factory.mktemp("world")
-    model = save_tiny_model(folder / "model")
+def node(start_localizer, places, tmp_path_factory):
+    """A robot on a map with two places that look the same."""
+    twins = tmp_path_factory.mktemp("twins") / "map"
     save_tiny_map(
-        folder / "map",
-        model,
+        twins,
+        load_model(places["model"]),
         COUNT,
         place=(0.0, 0.0),
         seeds=lambda index: ORIGINAL if index == TWIN else index,
     )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def node(world):
-    parameters = {
-        "map": str(world / "map"),
-        "model": str(world / "model"),
-        "localizer.domain.override": "day",
-        **RELIABLE,
-        **SINGLE,
-    }
-    with (
-        node_process("localizer.node", world / "log", parameters) as process,
-        Robot(process) as robot,
-    ):
+    parameters = {"map": str(twins), "localizer.domain.override": "day", **RELIABLE, **SINGLE}
+    with start_localizer(parameters) as robot:
         yield robot
 
 
@@ -81,13 +66,13 @@ def warned(robot, words, since):
     assert robot.client.problem(words, since).level == DiagnosticStatus.WARN
 
 
-def pose(index, sigma=2.0, frame="town"):
+def pose(index, frame="town"):
     message = PoseWithCovarianceStamped()
     message.header.frame_id = frame
     at = base_pose(index).translation
     message.pose.pose.position.x, message.pose.pose.position.y = at[0], at[1]
     covariance = np.zeros((6, 6))
-    covariance[:2, :2] = sigma**2 * np.eye(2)
+    covariance[:2, :2] = 4.0 * np.eye(2)
     message.pose.covariance = covariance.ravel().tolist()
     return message
 

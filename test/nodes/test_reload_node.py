@@ -11,8 +11,7 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticStatus
 from support.data import save_tiny_model
 from support.maps import base_pose, beside, save_tiny_map
-from support.node_process import SINGLE, node_process
-from support.robot import Robot
+from support.node_process import SINGLE
 from support.ros import DEADLINE, Client
 
 from disam_ros.errors import MapError
@@ -29,13 +28,12 @@ def shifted(index):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Two models, a map of each; the second map lies elsewhere and has its own frame."""
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
+def others(tmp_path_factory):
+    """Another model and its map, which lies elsewhere and has its own frame."""
+    folder = tmp_path_factory.mktemp("others")
     other = save_tiny_model(folder / "model_other", seed=5)
     save_tiny_map(folder / "map_other", other, pose=shifted, frame="village")
-    return folder
+    return {"map": str(folder / "map_other"), "model": str(folder / "model_other")}
 
 
 def at(pose, expected, frame):
@@ -44,37 +42,30 @@ def at(pose, expected, frame):
 
 
 @pytest.fixture(scope="module")
-def node(world):
-    parameters = {
-        "map": str(world / "map"),
-        "model": str(world / "model"),
-        "localizer.domain.override": "day",
-        **SINGLE,
-    }
-    with (
-        node_process("localizer.node", world / "log", parameters) as process,
-        Robot(process) as robot,
-    ):
+def node(start_localizer):
+    with start_localizer({"localizer.domain.override": "day", **SINGLE}) as robot:
         yield robot
 
 
 @pytest.fixture
-def robot(node, world):
+def robot(node, places):
     """The robot, with the first map."""
-    name(node, world)
+    name(node, places)
     assert node.client.trigger("reload").success
     return node
 
 
-def name(robot, world, suffix=""):
+def name(robot, places):
     """Set map and model; they are not taken yet."""
-    for kind in ("map", "model"):
-        robot.set(kind, str(world / f"{kind}{suffix}"))
+    for kind, path in places.items():
+        robot.set(kind, path)
 
 
-def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old_one(robot, world):
+def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old_one(
+    robot, places, others
+):
     at(robot.localize(3), base_pose(3), "town")
-    name(robot, world, "_other")
+    name(robot, others)
     at(robot.localize(3), base_pose(3), "town")  # only named
     asked = robot.client.ask("reload")
     while not asked.done():
@@ -83,21 +74,21 @@ def test_another_map_is_taken_between_two_images_and_a_faulty_one_leaves_the_old
     at(robot.localize(4), shifted(4), "village")
     facts = robot.client.facts()
     assert facts["map frame"] == "village" and facts["inference errors"] == "0"
-    robot.set("map", str(world / "map"))
+    robot.set("map", places["map"])
     before = robot.client.now()
     assert "was built with model" in robot.client.trigger("reload").message
     status = robot.client.problem("reload failed, all goes on as before", before)
     assert status.level == DiagnosticStatus.ERROR
     at(robot.localize(5), shifted(5), "village")
-    name(robot, world)
+    name(robot, places)
     assert robot.client.trigger("reload").success
     robot.client.diagnosis(lambda s: "reload failed" not in s.message, "reloaded")
     at(robot.localize(1), base_pose(1), "town")
 
 
-def test_a_new_revision_of_the_map_is_taken_while_the_old_one_stays_open(robot, world, tmp_path):
+def test_a_new_revision_of_the_map_is_taken_while_the_old_one_stays_open(robot, places, tmp_path):
     at(robot.localize(3), base_pose(3), "town")
-    old = PlaceMap(world / "map")
+    old = PlaceMap(places["map"])
     assemble([Part(old, np.arange(len(old)), SHIFT)], tmp_path / "map2", {"operation": "align"})
     at(robot.localize(3), base_pose(3), "town")
     robot.set("map", str(tmp_path / "map2"))
@@ -106,9 +97,9 @@ def test_a_new_revision_of_the_map_is_taken_while_the_old_one_stays_open(robot, 
     at(robot.localize(3), shifted(3), "town")
 
 
-def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot, world):
+def test_a_node_that_is_cleaned_up_while_it_reloads_survives(robot, others):
     robot.localize(1)
-    name(robot, world, "_other")
+    name(robot, others)
     asked = []
     for label in ("deactivate", "cleanup"):
         asked += [robot.client.ask(service) for service in ("relocalize", "reload")]

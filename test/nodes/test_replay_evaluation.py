@@ -10,6 +10,7 @@ pytest.importorskip("rclpy", reason="needs the ROS 2 client library (pip: disam_
 
 from support.data import save_tiny_model, texture
 from support.maps import BASE_FROM_CAMERA, START_S, base_pose, save_tiny_map
+from support.messages import values
 from support.node_process import SINGLE, localizers_in_forks
 
 from disam_ros.cli import main
@@ -83,29 +84,29 @@ def forked(monkeypatch, tmp_path):
     return started
 
 
-@pytest.fixture(scope="module")
-def place_map(world):
-    return PlaceMap(world / "map")
+def replayed(world, name="drive", options=AS_SINGLE, record=None):
+    """A bag through the node. record: of its answers."""
+    return replay_drive(
+        place_map=PlaceMap(world / "map"),
+        model_dir=world / "model",
+        bag=world / name,
+        source=open_images(world / name, "town"),
+        name=name,
+        options=options,
+        record=record and BagWriter(record, map_frame="town"),
+    )
 
 
 @pytest.fixture(scope="module")
-def recorded(world, place_map):
+def recorded(world):
     """The drive through the node at rate 0, and the bag of its answers."""
-    record = world / "recorded"
-    source = open_images(world / "drive", "town")
-    what = (place_map, world / "model", world / "drive", source, "drive")
-    return replay_drive(*what, AS_SINGLE, BagWriter(record, map_frame="town")), record
+    return replayed(world, record=world / "recorded"), world / "recorded"
 
 
 def told(bag, topic):
     """The messages of a topic by stamp."""
     with BagReader(bag) as reader:
         return {stamp_ns(message): message for _, message in reader.messages([topic])}
-
-
-def values_of(message):
-    (status,) = message.status
-    return {pair.key: pair.value for pair in status.values}
 
 
 def transform_of(pose):
@@ -123,27 +124,26 @@ def test_the_run_tells_what_became_of_the_images_and_how_fast(recorded):
     assert recorded[0].seconds == pytest.approx(run["wall seconds"], abs=0.01)
 
 
-def test_the_recorded_bag_says_what_the_drive_says(world, place_map, recorded):
+def test_the_recorded_bag_says_what_the_drive_says(recorded):
     drive, bag = recorded
     poses, answers = told(bag, "/localizer/pose"), told(bag, "/localizer/answer")
     covariances = told(bag, "/localizer/pose_with_covariance")
-    base_from_camera = place_map.header.cameras["front"].base_from_camera
     assert len(answers) == FRAMES
     for answer in drive.answers:
         stamp = answer.record.stamp_ns
-        values = values_of(answers[stamp])
+        said = values(*answers[stamp].status)
         assert answers[stamp].header.frame_id == "town"
-        assert values["outcome"] == answer.outcome
+        assert said["outcome"] == answer.outcome
         if answer.outcome != KNOWN:
             assert stamp not in poses
             continue
         pose = transform_of(poses[stamp].pose)
-        assert distance(pose @ base_from_camera, answer.map_from_camera) < (1e-6, 1e-4)
+        assert distance(pose @ BASE_FROM_CAMERA, answer.map_from_camera) < (1e-6, 1e-4)
         assert transform_of(covariances[stamp].pose.pose) == pose
         assert np.array_equal(covariances[stamp].pose.covariance, answer.covariance.ravel())
-        assert float(values["score"]) == answer.score
-        assert values["candidates"] == ",".join(str(record.id) for record in answer.ranking)
-        assert values["domain reason"] == answer.domain_reason
+        assert float(said["score"]) == answer.score
+        assert said["candidates"] == ",".join(str(record.id) for record in answer.ranking)
+        assert said["domain reason"] == answer.domain_reason
 
 
 def test_the_recorded_bag_holds_truth_route_images_and_diagnostics_at_their_stamps(world, recorded):
@@ -169,13 +169,9 @@ def test_the_recorded_bag_holds_truth_route_images_and_diagnostics_at_their_stam
 
 
 @pytest.mark.slow
-def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(
-    world, place_map, forked, tmp_path
-):
-    bag, record = world / "flood", tmp_path / "recorded"
-    source = open_images(bag, "town")
-    what = (place_map, world / "model", bag, source, "flood", NodeOptions(1e6, "other", SINGLE))
-    drive = replay_drive(*what, BagWriter(record, map_frame="town"))
+def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(world, forked, tmp_path):
+    record = tmp_path / "recorded"
+    drive = replayed(world, "flood", NodeOptions(1e6, "other", SINGLE), record)
     run = drive.run
     assert run["images sent"] == FLOOD == len(drive.answers)
     counted = ("answered", "unreadable", "failed", "dropped", "lost in transport")
@@ -192,16 +188,15 @@ def test_images_that_come_too_fast_are_dropped_and_the_counts_add_up(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, tmp_path):
+def test_ctrl_c_keeps_what_was_answered(world, forked, monkeypatch, tmp_path):
     def interrupted(self, stamp):
         if len(self.answers) == 3:
             raise KeyboardInterrupt
         return int(stamp in self.answers)
 
     monkeypatch.setattr(AnswerRecorder, "count", interrupted)
-    source, record = open_images(world / "drive", "town"), tmp_path / "recorded"
-    what = (place_map, world / "model", world / "drive", source, "drive")
-    drive = replay_drive(*what, AS_SINGLE, BagWriter(record, map_frame="town"))
+    record = tmp_path / "recorded"
+    drive = replayed(world, record=record)
     assert drive.interrupted
     assert [answer.outcome for answer in drive.answers] == [KNOWN] * 3
     assert "interrupted after 3 of 10 images: figures of these" in drive.notes
@@ -211,7 +206,7 @@ def test_ctrl_c_keeps_what_was_answered(world, place_map, forked, monkeypatch, t
 
 
 @pytest.mark.slow
-def test_the_counts_of_an_interrupted_run_add_up(world, place_map, forked, monkeypatch):
+def test_the_counts_of_an_interrupted_run_add_up(world, forked, monkeypatch):
     """Counters of the node come once a second, long after the images that they count."""
     asked = []
 
@@ -222,9 +217,7 @@ def test_the_counts_of_an_interrupted_run_add_up(world, place_map, forked, monke
         return 0
 
     monkeypatch.setattr(AnswerRecorder, "count", interrupted)
-    source = open_images(world / "flood", "town")
-    what = (place_map, world / "model", world / "flood", source, "flood")
-    drive = replay_drive(*what, NodeOptions(1e6, "other", SINGLE))
+    drive = replayed(world, "flood", NodeOptions(1e6, "other", SINGLE))
     assert drive.interrupted == signal.SIGTERM
     run = drive.run
     assert run["images sent"] == FLOOD // 2 and run["lost in transport"] >= 0
@@ -235,21 +228,18 @@ def test_the_counts_of_an_interrupted_run_add_up(world, place_map, forked, monke
 
 
 @pytest.mark.slow
-def test_a_node_with_other_extrinsics_is_an_error(world, place_map, forked):
+def test_a_node_with_other_extrinsics_is_an_error(world, forked):
     parameters = {"base_from_camera": [0.0, 0.0, 1.0, 0.0, 0.0, 0.0], **SINGLE}
-    source = open_images(world / "drive", "town")
-    what = (place_map, world / "model", world / "drive", source, "drive")
     with pytest.raises(DisamError, match="places the camera elsewhere on the vehicle"):
-        replay_drive(*what, NodeOptions(parameters=parameters))
+        replayed(world, options=NodeOptions(parameters=parameters))
 
 
 @pytest.mark.slow
 def test_a_node_that_cannot_start_says_why(world, forked):
-    what = (world / "drive", world / "map", world / "model")
     with pytest.raises(DisamError, match="was built with model 'model_other'"):
         run_node_on_bag(world / "drive", world / "map_other", world / "model", NodeOptions())
     with pytest.raises(DisamError, match="ended with status 1"):
-        run_node_on_bag(*what, NodeOptions(parameters={"nonsense": 1}))
+        replayed(world, options=NodeOptions(parameters={"nonsense": 1}))
 
 
 @pytest.mark.slow
@@ -261,7 +251,7 @@ def test_a_node_that_ends_early_ends_the_replay(world, forked, own_domain, monke
 
     monkeypatch.setattr(AnswerRecorder, "count", ending)
     with pytest.raises(DisamError, match="ended with status -9"):
-        run_node_on_bag(world / "drive", world / "map", world / "model", NodeOptions(4.0))
+        replayed(world, options=NodeOptions(4.0))
 
 
 def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_path):
@@ -278,8 +268,7 @@ def test_a_camera_that_is_not_there_is_an_error_that_lists_what_is(world, tmp_pa
     with pytest.raises(BagError, match=r"several cameras: name one; it holds: left \("):
         find_topics(tmp_path / "two", ["left", "right"])
     with pytest.raises(ConfigError, match=f"{IMAGES} is compressed"):
-        what = (bag, world / "map", world / "model")
-        run_node_on_bag(*what, NodeOptions(parameters={"image_transport": "raw"}))
+        replayed(world, options=NodeOptions(parameters={"image_transport": "raw"}))
 
 
 def test_the_topics_of_a_bag_are_found_by_type_and_name(world):
@@ -296,17 +285,15 @@ def test_the_topics_of_a_bag_are_found_by_type_and_name(world):
     assert (topics.camera, topics.mapped, topics.transport) == ("other", "front", "raw")
 
 
-def test_a_bag_that_exists_is_refused_before_anything_starts(world, place_map, monkeypatch):
+def test_a_bag_that_exists_is_refused_before_anything_starts(world, monkeypatch):
     def start(*_):
         raise AssertionError("a node was started")
 
     monkeypatch.setattr(node_run, "localizer_process", start)
-    source = open_images(world / "drive", "town")
-    what = (place_map, world / "model", world / "drive", source, "drive")
     with pytest.raises(OutputError, match="exists: choose another output"):
-        replay_drive(*what, record=BagWriter(world / "flood"))
+        replayed(world, record=world / "flood")
     with pytest.raises(AssertionError, match="a node was started"):
-        replay_drive(*what, record=BagWriter(world / "new"))
+        replayed(world, record=world / "new")
     assert not (world / "new").exists()
 
 

@@ -2,7 +2,6 @@
 """A localizer node with several cameras over DDS: one belief of all."""
 
 import math
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +9,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import BASE_FROM_CAMERA, CAMERA, START_S, base_pose, save_tiny_map
 from support.messages import image_message, values
-from support.node_process import node_process
-from support.robot import Robot
 
 from disam_ros.geometry import Transform, distance
+from disam_ros.models.model import load_model
 from disam_ros.nodes.conversions import pose_to_transform
 
 FRONT = [1.0, 0.2, 1.5, -math.pi / 2, 0.0, -math.pi / 2]
@@ -27,21 +25,10 @@ RIG = {"front": FRONT, "left": LEFT, "rear": REAR, "right": RIGHT}
 EVERY_PLACE = {"localizer.min_probability": 0.0}  # counts as known
 
 
-def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
-    model = save_tiny_model(tmp_path / "model")
-    save_tiny_map(tmp_path / "map", model)
-    parameters = {
-        "map": str(tmp_path / "map"),
-        "model": str(tmp_path / "model"),
-        "cameras": ["front", "rear"],
-        "base_from_camera": FRONT + REAR,
-        **EVERY_PLACE,
-    }
+def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(start_localizer):
+    rig = {"cameras": ["front", "rear"], "base_from_camera": FRONT + REAR}
     rear_from_base = Transform.from_xyz_rpy(REAR).inverse()
-    with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
-        Robot(process) as robot,
-    ):
+    with start_localizer({**rig, **EVERY_PLACE}) as robot:
         for index in (5, 4, 3, 2):
             status = robot.ask(image_message(texture(index), frame="rear"), "rear/image").status[0]
         assert (status.hardware_id, values(status)["outcome"]) == ("rear", "known")
@@ -56,28 +43,25 @@ def test_a_vehicle_that_drives_back_is_localized_by_its_rear_camera(tmp_path):
         assert values(again)["outcome"] == "known"
         assert len(robot.answers) == robot.second  # one for each image
         robot.client.until(
-            lambda: "front (vehicle turned by 180°)" in process.log, "what rear is compared with"
+            lambda: "front (vehicle turned by 180°)" in robot.process.log,
+            "what rear is compared with",
         )
-        assert process.stop(signal.SIGINT) == 0
 
 
-def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(tmp_path):
-    model = save_tiny_model(tmp_path / "model")
+def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(
+    places, start_localizer, tmp_path
+):
     mounts = {name: Transform.from_xyz_rpy(mount) for name, mount in RIG.items()}
     lenses = {name: replace(CAMERA, base_from_camera=mount) for name, mount in mounts.items()}
-    save_tiny_map(tmp_path / "map", model, cameras=lenses)
+    save_tiny_map(tmp_path / "map", load_model(places["model"]), cameras=lenses)
     parameters = {
         "map": str(tmp_path / "map"),
-        "model": str(tmp_path / "model"),
         "cameras": list(RIG),
         "base_from_camera": [value for mount in RIG.values() for value in mount],
         **EVERY_PLACE,
     }
     covered = np.zeros((48, 64, 3), np.uint8)
-    with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
-        Robot(process) as robot,
-    ):
+    with start_localizer(parameters) as robot:
 
         def moment(index, **instead):
             """Statuses by camera; `instead`: images of cameras, None: not sent."""
@@ -111,4 +95,3 @@ def test_four_cameras_are_one_belief_and_each_of_their_images_has_one_answer(tmp
             "right": "known",
         }
         assert moment(5, front=None) == dict.fromkeys(("left", "rear", "right"), "known")
-        assert process.stop(signal.SIGINT) == 0

@@ -10,8 +10,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rclpy.node import NodeNameNonExistentError
-from support.data import save_tiny_model
-from support.maps import save_tiny_map
 from support.node_process import NodeProcess, node_process
 from support.ros import Client
 
@@ -27,13 +25,6 @@ KINDS = {
     "reply": "get_service_names_and_types_by_node",
     "request": "get_client_names_and_types_by_node",
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    return folder
 
 
 def allowed(executable, node):
@@ -80,10 +71,9 @@ def check(executable, node, client, missing):
 
 
 @pytest.mark.parametrize("transport", IMAGES)
-def test_the_policy_of_the_localizer_is_what_it_does(world, tmp_path, transport):
+def test_the_policy_of_the_localizer_is_what_it_does(places, tmp_path, transport):
     parameters = {
-        "map": world / "map",
-        "model": world / "model",
+        **places,
         "image_transport": transport,
         "loop_closure.enabled": True,
         "initialize": "recover",
@@ -99,10 +89,10 @@ def test_the_policy_of_the_localizer_is_what_it_does(world, tmp_path, transport)
 
 
 @pytest.mark.parametrize(("transport", "source"), [("raw", "pose"), ("compressed", "odom")])
-def test_the_policy_of_the_map_builder_is_what_it_does(world, tmp_path, transport, source):
+def test_the_policy_of_the_map_builder_is_what_it_does(places, tmp_path, transport, source):
     parameters = {
         "output": tmp_path / "map",
-        "model": world / "model",
+        "model": places["model"],
         "image_transport": transport,
         "pose_source": source,
         "identity_extrinsics": True,

@@ -12,15 +12,17 @@ from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import NavSatFix, NavSatStatus
 from std_msgs.msg import Float32, String
-from support.data import save_tiny_model, texture
+from support.data import texture
 from support.maps import save_tiny_map
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.messages import odometry_message
+from support.node_process import RELIABLE, SINGLE
+from support.robot import NODE
 from support.ros import Client
 
 from disam_ros.geodesy import Origin
 from disam_ros.geometry import Transform
-from disam_ros.nodes.conversions import pose_to_transform, transform_to_pose
+from disam_ros.models.model import load_model
+from disam_ros.nodes.conversions import pose_to_transform
 
 PLACE, YAW = (50.2, 8.6), 0.7
 STATE, PROBABILITY, FIX = f"{NODE}/state", f"{NODE}/probability", f"{NODE}/fix"
@@ -36,19 +38,10 @@ PARAMETERS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"), place=PLACE)
-    return folder, {"map": str(folder / "map"), "model": str(folder / "model"), **PARAMETERS}
-
-
-@pytest.fixture(scope="module")
-def node(world):
-    folder, parameters = world
-    with (
-        node_process("localizer.node", folder / "log", parameters) as process,
-        Robot(process, TOPICS) as robot,
-    ):
+def node(start_localizer, places, tmp_path_factory):
+    placed = tmp_path_factory.mktemp("placed") / "map"
+    save_tiny_map(placed, load_model(places["model"]), place=PLACE)
+    with start_localizer({"map": str(placed), **PARAMETERS}, topics=TOPICS) as robot:
         yield robot
 
 
@@ -96,10 +89,7 @@ def test_no_images_for_long_is_a_state_too(robot):
 
 
 def odometry(x: float) -> Odometry:
-    message = Odometry(child_frame_id="base_link")
-    message.header.frame_id = "odom"
-    message.pose.pose = transform_to_pose(Transform.from_xyz_rpy([x, 0, 0, 0, 0, 0]))
-    return message
+    return odometry_message(Transform.from_xyz_rpy([x, 0, 0, 0, 0, 0]))
 
 
 def test_probability_fix_and_the_distance_since_a_place_was_known(robot):

@@ -5,13 +5,16 @@ import asyncio
 import json
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from email.message import Message
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +28,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.browser import CHROMIUM, browser
-from support.data import save_tiny_model, texture
-from support.maps import base_pose, beside, save_tiny_map
+from support.data import texture
+from support.maps import base_pose, beside
 from support.messages import image_message
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.node_process import RELIABLE, SINGLE, CommandProcess
+from support.robot import NODE
 
 from disam_ros.cli import main
 from disam_ros.entry import WORDS
@@ -37,6 +40,7 @@ from disam_ros.errors import ConfigError
 from disam_ros.nodes.conversions import pose_to_transform
 from disam_ros.nodes.localizer.publishers import answer_status
 from disam_ros.nodes.view import server as server_module
+from disam_ros.nodes.view.connections import listen
 from disam_ros.nodes.view.listener import ellipse, faults
 from disam_ros.nodes.view.recording import MOST, TITLE, Recording
 from disam_ros.nodes.view.scene import HISTORY, TRACK, Cursor, Scene
@@ -138,7 +142,7 @@ def serving(scene: Scene) -> Iterator[int]:
         with suppress(asyncio.CancelledError):
             await Server(scene).run("127.0.0.1", 0, ready)
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     try:
         yield ready.result(PATIENCE)
@@ -146,20 +150,15 @@ def serving(scene: Scene) -> Iterator[int]:
         loop, task = running
         loop.call_soon_threadsafe(task.cancel)
         thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
-def exchange(port: int, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+def exchange(port: int, path: str, **headers: str) -> tuple[int, Message, str]:
     """Status, headers and body of the answer to a request."""
-    given_headers = {"Host": f"127.0.0.1:{port}", **headers}
-    lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in given_headers.items()), "", ""]
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-        connection.sendall("\r\n".join(lines).encode())
-        data = b""
-        while (part := connection.recv(65536)) and not data.startswith(b"HTTP/1.1 101"):
-            data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *rest = head.decode().split("\r\n")
-    return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body.decode()
+    with closing(HTTPConnection("127.0.0.1", port, PATIENCE)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
 
 
 UPGRADE = {
@@ -209,22 +208,30 @@ def test_hosts_are_addresses_or_this_machine():
         assert not is_own(host)
 
 
-def test_a_page_that_does_not_read_is_sent_the_newest_and_not_all(monkeypatch):
-    sync_client = pytest.importorskip("websockets.sync.client")
+@pytest.fixture
+def connect():
+    """Opens the WebSocket of a page."""
+    client = pytest.importorskip("websockets.sync.client")
+
+    def connect(port: int, **options: Any) -> Any:
+        return client.connect(f"ws://127.0.0.1:{port}/live", proxy=None, **options)
+
+    return connect
+
+
+def test_a_page_that_does_not_read_is_sent_the_newest_and_not_all(connect, monkeypatch):
     monkeypatch.setattr(server_module, "PERIOD", 0.001)
     scene, count, size = Scene("/localizer"), 100, 1_000_000
-    with serving(scene) as port:
-        address = f"ws://127.0.0.1:{port}/live"
-        options = {"max_size": None, "proxy": None}
-        with (
-            sync_client.connect(address, max_queue=1, **options) as slow,
-            sync_client.connect(address, **options) as fast,
-        ):
-            for number in range(count):
-                scene.set_pictures([bytes([number]) * size])
-                until(fast, lambda data, n=number: data[4] == n)
-            assert scene.viewers == 2
-            taken = until(slow, lambda data: data[4] == count - 1)
+    with (
+        serving(scene) as port,
+        connect(port, max_size=None, max_queue=1) as slow,
+        connect(port, max_size=None) as fast,
+    ):
+        for number in range(count):
+            scene.set_pictures([bytes([number]) * size])
+            until(fast, lambda data, n=number: data[4] == n)
+        assert scene.viewers == 2
+        taken = until(slow, lambda data: data[4] == count - 1)
     assert taken < count / 3
 
 
@@ -239,59 +246,44 @@ def until(page, condition) -> int:
                 return taken
 
 
-def test_more_pages_than_a_few_are_turned_away_and_leave_no_trace(monkeypatch):
-    sync_client = pytest.importorskip("websockets.sync.client")
+def test_more_pages_than_a_few_are_turned_away_and_leave_no_trace(connect, monkeypatch):
     from websockets.exceptions import ConnectionClosed
 
     monkeypatch.setattr(server_module, "MOST", 2)
     monkeypatch.setattr(server_module, "HEARTBEAT", 0.01)
     scene = Scene("/localizer")
     with serving(scene) as port:
-        address = f"ws://127.0.0.1:{port}/live"
-        pages = [sync_client.connect(address, proxy=None) for _ in range(2)]
+        pages = [connect(port) for _ in range(2)]
         assert all(json.loads(page.recv(PATIENCE))["node"] == "/localizer" for page in pages)
-        with sync_client.connect(address, proxy=None) as third, pytest.raises(ConnectionClosed):
+        with connect(port) as third, pytest.raises(ConnectionClosed):
             third.recv(PATIENCE)
         pages[0].close()
         while scene.viewers != 1:
             pages[1].recv(PATIENCE)
-        with sync_client.connect(address, proxy=None) as fourth:
+        with connect(port) as fourth:
             assert fourth.recv(PATIENCE)
         pages[1].close()
 
 
 def test_a_connection_that_does_not_close_does_not_keep_the_server(monkeypatch):
+    async def deaf(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    def listen_deaf(_, *arguments, **options):
+        return listen(deaf, *arguments, **options)
+
     monkeypatch.setattr(server_module, "CLOSING", 0.05)
-    scene, over = Scene("/localizer"), threading.Event()
+    monkeypatch.setattr(server_module, "listen", listen_deaf)
+    with serving(Scene("/localizer")) as port:
+        assert exchange(port, "/live", **UPGRADE)[0] == 101
 
-    async def deaf(self, page, *_):
-        self._scene.viewers += 1
-        while not over.is_set():
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(Server, "_live", deaf)
-    ended = threading.Event()
-
-    async def run(ready: Future[int]) -> None:
-        running = asyncio.ensure_future(Server(scene).run("127.0.0.1", 0, ready))
-        while not scene.viewers:
-            await asyncio.sleep(0.01)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        ended.set()
-        over.set()
-
-    ready: Future[int] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(run(ready)))
-    thread.start()
-    try:
-        assert exchange(ready.result(PATIENCE), "/live", **UPGRADE)[0] == 101
-        assert ended.wait(PATIENCE)
-    finally:
-        over.set()
-        thread.join(PATIENCE)
+def test_a_port_that_is_taken_is_refused_with_the_remedy():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigError, match=r"cannot be served: .*choose another --port"),
+    ):
+        asyncio.run(Server(Scene("/localizer")).run("127.0.0.1", taken.getsockname()[1]))
 
 
 # The command.
@@ -307,65 +299,25 @@ def test_a_missing_package_and_a_wrong_name_are_one_line_with_the_remedy(monkeyp
     assert "pip install 'websockets>=10.0'" in capsys.readouterr().err
 
 
-class View:
-    """A running `disam view`."""
-
-    def __init__(self, log, port: int = 0, node: str = NODE) -> None:
-        command = [sys.executable, "-m", "disam_ros.cli", "view", "--node", node]
-        self._log = log
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(port)], stdout=file, stderr=subprocess.STDOUT
-            )
-
-    @property
-    def said(self) -> str:
-        return self._log.read_text()
-
-    @property
-    def port(self) -> int:
-        """Its port; 0 until it serves."""
-        return int(self.said.partition("http://127.0.0.1:")[2].partition("/")[0] or 0)
-
-    def stop(self, signum: int = signal.SIGINT) -> None:
-        self.process.send_signal(signum)
-        assert self.process.wait(PATIENCE) == 0 and "Traceback" not in self.said, self.said
-
-
 @contextmanager
-def viewing(log, **how) -> Iterator[View]:
-    result = View(log, **how)
+def viewing(log: Path, port: int = 0, signum: int = signal.SIGINT) -> Iterator[int]:
+    """The port of a running `disam view`, which a signal must end cleanly."""
+    line = ["view", "--node", NODE, "--port", str(port)]
+    process = CommandProcess(log, line, fresh=True)
     try:
-        yield result
-        result.stop()
+        while not (served := process.log.partition("http://127.0.0.1:")[2].partition("/")[0]):
+            assert process.returncode is None, process.log
+            time.sleep(0.05)
+        yield int(served)
     finally:
-        result.process.kill()
+        code = process.stop(signum)
+    assert code == 0 and "Traceback" not in process.log, process.log
 
 
 @pytest.mark.parametrize("signum", WORDS)
-def test_a_signal_ends_it_while_a_page_is_open(tmp_path, signum):
-    sync_client = pytest.importorskip("websockets.sync.client")
-    view = View(tmp_path / "log")
-    try:
-        while not view.port:
-            assert view.process.poll() is None, view.said
-            time.sleep(0.05)
-        with sync_client.connect(f"ws://127.0.0.1:{view.port}/live", proxy=None) as page:
-            assert page.recv(PATIENCE)
-            view.stop(signum)
-    finally:
-        view.process.kill()
-
-
-def test_a_port_that_is_taken_is_one_line_with_the_remedy(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        view = View(tmp_path / "log", port=taken.getsockname()[1])
-        try:
-            assert view.process.wait(PATIENCE) == 1
-        finally:
-            view.process.kill()
-    assert "cannot be served: " in view.said and "choose another --port" in view.said
-    assert "Traceback" not in view.said
+def test_a_signal_ends_it_while_a_page_is_open(connect, tmp_path, signum):
+    with ExitStack() as pages, viewing(tmp_path / "log", signum=signum) as port:
+        assert pages.enter_context(connect(port)).recv(PATIENCE)
 
 
 def test_a_recording_has_a_frame_for_each_match_and_stays_small(tmp_path):
@@ -394,22 +346,15 @@ def test_a_recording_of_another_name_is_refused(tmp_path):
 
 # In a browser.
 
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
-
 
 @pytest.fixture
 def tab(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt install chromium")
     pytest.importorskip("websockets.sync.client")
     with browser(tmp_path / "browser") as tab:
         tab.show(1280, 800)
         yield tab
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    save_tiny_map(folder / "map", save_tiny_model(folder / "model"))
-    return {"map": folder / "map", "model": folder / "model", **RELIABLE, **SINGLE}
 
 
 def loaded(element: str) -> str:
@@ -417,21 +362,15 @@ def loaded(element: str) -> str:
     return f"document.getElementById('{element}').naturalWidth > 0"
 
 
-@in_browser
 @pytest.mark.slow
-def test_a_browser_shows_the_localizer_and_finds_it_again(world, tmp_path, tab):
-    with viewing(tmp_path / "view") as view:
-        tab.until(lambda: view.port, "the page's address")
-        port = view.port
+def test_a_browser_shows_the_localizer_and_finds_it_again(start_localizer, tmp_path, tab):
+    with viewing(tmp_path / "view") as port:
         tab.open(f"http://127.0.0.1:{port}/")
         words = f"No localizer called {NODE} is found in ROS domain"
         tab.until(lambda: words in tab.text("notice"), "words that there is no localizer")
-        for run in range(2):  # the node ends and begins again
+        for _ in range(2):  # the node ends and begins again
             tab.until(lambda: tab.text("state") == "no localizer", "no localizer")
-            with (
-                node_process("localizer.node", tmp_path / f"log_{run}", world) as process,
-                Robot(process) as robot,
-            ):
+            with start_localizer({**RELIABLE, **SINGLE}) as robot:
 
                 def drive(robot=robot):
                     robot.localize(3)
@@ -450,11 +389,10 @@ def test_a_browser_shows_the_localizer_and_finds_it_again(world, tmp_path, tab):
                 tab.until(lambda: tab.text("state") == "image unreadable", "a blank image")
         assert tab.complaints == []
     tab.until(lambda: tab.text("state") == "no connection", "that the server is gone")
-    with viewing(tmp_path / "again", port=port) as view:
+    with viewing(tmp_path / "again", port=port):
         tab.until(lambda: tab.text("state") == "no localizer", "the server again")
 
 
-@in_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_texts_are_shown_as_texts_and_the_page_is_sound(tab, dark):
@@ -486,7 +424,6 @@ def test_texts_are_shown_as_texts_and_the_page_is_sound(tab, dark):
         assert tab.complaints == []
 
 
-@in_browser
 @pytest.mark.slow
 def test_the_map_is_steered_by_keys(tab):
     scene = Scene("/localizer")
@@ -506,7 +443,6 @@ def test_the_map_is_steered_by_keys(tab):
         assert tab.complaints == []
 
 
-@in_browser
 @pytest.mark.slow
 def test_pictures_open_large_and_come_first_on_a_phone(tab):
     top = "document.getElementById({!r}).getBoundingClientRect().top"

@@ -13,11 +13,10 @@ pytest.importorskip("rclpy")
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
-from support.data import save_tiny_model, texture
-from support.maps import save_tiny_map
+from support.data import texture
 from support.messages import image_message
-from support.node_process import RELIABLE, SINGLE, node_process
-from support.robot import NODE, Robot
+from support.node_process import RELIABLE, SINGLE
+from support.robot import NODE
 from support.ros import Client
 
 from disam_ros.geometry import Transform
@@ -84,19 +83,11 @@ def test_a_line_longer_than_the_terminal_is_cut(monkeypatch):
     assert "x" * 20 in screen(["x" * 50]) and "x" * 21 not in screen(["x" * 50])
 
 
-def test_a_pipe_gets_a_line_for_each_image_until_ctrl_c(tmp_path):
-    save_tiny_map(tmp_path / "map", save_tiny_model(tmp_path / "model"))
-    parameters = {
-        "map": str(tmp_path / "map"),
-        "model": str(tmp_path / "model"),
-        **SINGLE,
-        **RELIABLE,
-    }
+def test_a_pipe_gets_a_line_for_each_image_until_ctrl_c(start_localizer, tmp_path):
     log = tmp_path / "lines"
     command = [sys.executable, "-m", "disam_ros.cli", "watch", "--node", NODE]
     with (
-        node_process("localizer.node", tmp_path / "log", parameters) as process,
-        Robot(process) as robot,
+        start_localizer({**SINGLE, **RELIABLE}) as robot,
         log.open("wb") as file,
         subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as watching,
     ):

@@ -193,12 +193,12 @@ def descriptors(place):
     return rng.standard_normal(32), rng.standard_normal((256, 1, 1))
 
 
-def two_laps(closer, views=True, seed=0, again=(0.3, 0.2, 2.0), given=lambda stamp: True):
+def two_laps(closer, views=True, seed=0, given=lambda stamp: True):
     """Along the wall, around behind it, and along it once more, a little to the side.
 
     given: the images with odometry.
     """
-    side, z, turn = again
+    side, z, turn = 0.3, 0.2, 2.0
     first = [(i, STEP * i, 0.0, 0.0, 0) for i in range(PLACES)]
     around = [  # a half circle back to the start
         (100 + k, STEP * PLACES / 2 * (1 + np.cos(a)), -STEP * PLACES / 2 * np.sin(a), 0.0, None)

@@ -40,10 +40,10 @@ def at(x, y=0.0, z=0.0, yaw=0.0, tilt=0.0):
     return Transform.from_xyz_rpy([x, y, z, tilt, 0.0, yaw])
 
 
-def answer(second, pose, travelled=None, covariance=COVARIANCE):
+def answer(second, pose, travelled=None):
     """An answer; with odometry that began at the map's origin, after so many metres."""
     reading = None if travelled is None else Reading(pose, travelled, 0)
-    return StampedPose(round(second * NANOSECONDS), PoseWithCovariance(pose, covariance), reading)
+    return StampedPose(round(second * NANOSECONDS), PoseWithCovariance(pose, COVARIANCE), reading)
 
 
 def test_the_gate_holds_999_of_1000_true_poses():

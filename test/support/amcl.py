@@ -17,18 +17,10 @@ from disam_ros.nodes import conversions
 class StandInAmcl(Node):
     """Says nothing until its first initialpose; then its pose moves on with odometry.
 
-    deaf: it takes none. takes, says: topics of its initial pose and of its own. starts: initial
-    poses that it took. refused: why it did not take others.
+    deaf: it takes none. starts: initial poses that it took. refused: why it did not take others.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        frame: str = "town",
-        deaf: bool = False,
-        takes: str = "initialpose",
-        says: str = "amcl_pose",
-    ) -> None:
+    def __init__(self, context: Context, frame: str = "town", deaf: bool = False) -> None:
         super().__init__("amcl", context=context)
         self._frame, self._deaf = frame, deaf
         self.starts: list[PoseWithCovarianceStamped] = []
@@ -36,8 +28,8 @@ class StandInAmcl(Node):
         self.map_from_odom: Transform | None = None
         self._odometry: Odometry | None = None
         kind = PoseWithCovarianceStamped
-        self._publisher = self.create_publisher(kind, says, 10)
-        self.create_subscription(kind, takes, self._on_initial_pose, 10)
+        self._publisher = self.create_publisher(kind, "amcl_pose", 10)
+        self.create_subscription(kind, "initialpose", self._on_initial_pose, 10)
         self.create_subscription(Odometry, "odom", self._on_odometry, 100)
 
     @property
