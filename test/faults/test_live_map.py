@@ -16,7 +16,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 from support.data import texture
 from support.maps import CAMERA, START_S, base_pose
-from support.messages import compressed_message, image_message
+from support.messages import compressed_message, image_message, values
 from support.node_process import node_process
 from support.survey import AT_ONCE, Survey, builder_parameters
 
@@ -102,6 +102,34 @@ def test_a_map_whose_header_nobody_could_read_is_refused_before_its_first_image(
     assert not build.begin(CAMERA, "t" * 5000)
     assert "'map_frame' expects a text of up to 4096 characters" in build.close()
     assert not (tmp_path / "map.part").exists()
+
+
+@pytest.mark.slow
+def test_wild_poses_and_wrong_clocks_cost_no_other_image(model, tmp_path):
+    parameters = builder_parameters(model.directory, tmp_path / "map", **AT_ONCE)
+    with (
+        node_process("map_builder.node", tmp_path / "log", parameters) as process,
+        Survey() as client,
+    ):
+        before = client.now()
+        for second in range(14):
+            ahead = 3600 if second == 4 else 0
+            client.deliver("image", image_message(texture(second), second + ahead))
+            client.pose(second)
+            if second == 2:
+                client.pose(second, ahead=3600)
+            if second == 6:
+                client.pose(second, x=1e308)
+            if second == 8:
+                client.pose(second, x=1e6)
+        client.problem("s after the newest pose: check both clocks", before)
+        client.diagnosis(lambda s: values(s).get("images in map") == "13", "13 images")
+        assert client.facts()["poses refused"] == "3"
+        answer = client.trigger("finish")
+        assert answer.success and "13 images; left out (images without pose: 1" in answer.message
+        assert process.returncode is None
+    place_map = PlaceMap(tmp_path / "map")
+    assert np.abs(place_map.poses[:, :3]).max() < 50
 
 
 @pytest.mark.slow
