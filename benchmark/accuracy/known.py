@@ -8,8 +8,9 @@
 * Gardens Point, the first 50 images by day as the map, the whole walk by night.
 * The demo's town, half of it mapped.
 
-The constants of the evidence of one image (localization/candidates.py) and of the sequence filter
-were chosen on the first three; the town is a check. Nothing that ships learns its weights from any.
+The constants of the evidence of one image (localization/candidates.py), of SIFT's inliers
+(inliers.py) and of the sequence filter were chosen on the first three; the town is a check. Nothing
+that ships learns its weights from any.
 """
 
 from __future__ import annotations

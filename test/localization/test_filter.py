@@ -298,7 +298,7 @@ def test_an_image_speaks_neither_for_nor_against_places_that_it_cannot_show(road
         assert np.allclose(road._belief[:100] / road._off, known / off)
 
 
-def test_the_cameras_of_a_moment_together_count_against_the_map_as_much_as_one(road):
+def test_an_image_of_one_of_several_cameras_counts_less_against_the_map(road):
     """Beside the mapped lane a camera to the side sees another scene."""
     estimators = [road, road.continued(line(300), (1.0,))]
     for estimator, cameras in zip(estimators, (1.0, 4.0), strict=True):

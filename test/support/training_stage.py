@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny stage of DISAM's method on noise; importable, so that spawned processes find it."""
+"""A tiny stage of DISAM's method on noise."""
 
 import os
 import signal
