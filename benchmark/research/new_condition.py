@@ -1,54 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """A new condition without poses: does the paper's translation teach it better than simpler means?
 
-The map's condition is summer_day, whose encoder keeps its ImageNet weights; there are drives of the
-new condition, but nobody knows where their images were taken. So its encoder learns from summer's
-images restyled as the new condition, which should have the map's features of their place
-(config/train_new_condition.yaml). Arms: what restyles them. Ceiling: true pairs, as if poses were
-known. The translation is learned by config/train_translation.yaml from the same images.
+On photographs. Each camera of data/dnim/train has images by day, which the frozen encoder of
+summer_day knows; its images by night teach the ceiling alone as what they are, views of the same
+camera. In the other arms the night's encoder learns from the images by day, restyled as night
+(config/train_new_condition.yaml); colour transfer and translation saw the nights of all cameras, in
+no order. A translation is trained for each seed (config/train_translation.yaml: the paper's
+networks). Judged as webcam_encoders.py does: on the two cameras of data/dnim/test, and once on
+Gardens Point by night.
 
-`python -m benchmark.research.new_condition [SEED ...]` trains and judges; runs lie in
-runs/new_condition and are resumed or reused; all seeds: the section is written. Judged on the town
-of seed 50, by the shift-tolerant matching of run time; webcams by night: new_condition_webcams.py.
+`python -m benchmark.research.new_condition [SEED ...]` trains and judges, an hour a seed; all
+seeds: the section is written. Runs lie in runs/new_condition and are resumed or reused.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from benchmark.networks import backbone, encoders_of, load_recipe, pretrained, recipe_of
+from benchmark.networks import backbone, load_recipe, recipe_of
 from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
-from benchmark.research.offline_town import features
 from benchmark.research.restyled import (
-    ARMS,
-    REFERENCE,
-    TRANSLATED,
-    TRUE,
-    restyling,
-    translations,
-    write_restyled,
+    ColourTransfer,
+    OneOf,
+    Restyle,
+    Translation,
+    photometrically,
 )
-from disam_ros.datasets.dataset import Dataset
-from training.data.places import same_place
+from benchmark.research.webcam_encoders import DAY, NIGHT, SHIFT, Judge
+from disam_ros import image
+from disam_ros.errors import DatasetError
+from disam_ros.files.writing import part_of
+from training.data.sources import day_or_night
 from training.disam.config import TrainConfig
-from training.disam.matching import fine_similarities
-from training.engine.networks import State
-from training.engine.validate import SAME_TILE, ValidationSet, load_validation
-from training.settings import ValidationConfig
+from training.engine.loop import Loop
 
 RECIPE = Path("config/train_new_condition.yaml")
+TRANSLATION = Path("config/train_translation.yaml")
 RUNS = Path("runs/new_condition")
-DATA = Path("runs")  # of the rendered towns/ and validation/
-TOWNS = ("101", "102")
-CONDITIONS = ("night", "winter_snow")
+DATA = Path("data")
 SEEDS = (0, 1, 2)
+IMAGES = 10  # of a camera by day, and as many by night
+STYLES = 4  # restyled copies of an image, of which a step draws one
+
+PHOTOMETRIC = "photometric"
+COLOUR = "colour transfer"
+TRANSLATED = "translated"
+BOTH = "colour transfer and translated"
+TRUE = "true pairs"
+ARMS = (PHOTOMETRIC, COLOUR, TRANSLATED, BOTH, TRUE)
 
 
 def measure(
@@ -56,128 +62,117 @@ def measure(
 ) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
-    conditions: recall@1 [%] of the "start" and, by arm and seed, "trained", "averaged" and
-    "seconds". translation: its steps and seconds.
+    rows: by arm and seed the recall "trained" and "averaged" [%] by column, and "seconds". start:
+    that of the ImageNet weights. queries: number by column. translation: its steps and, by seed,
+    seconds. Raises DatasetError without the data.
     """
-    recipe = load_recipe(RECIPE)
+    recipe = arm_recipe([])
     torch.set_num_threads(recipe.threads)
-    results = {}
-    for condition in CONDITIONS:
-        judge = Judge(recipe_for(condition), condition, partial(town_queries, data=data))
-        study = arms(judge, condition, runs, data)
-        results[condition] = judge.figures(study, seeds, finished)
+    judge = Judge(recipe, data)
+    translators, _ = translations(runs, data).measure(seeds, finished)
+    rows, _ = arms(judge, runs, data).measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
-        "translation": town_translation(runs, data).read(TRANSLATED, 0),
-        "conditions": results,
+        "shift": SHIFT,
+        "images": IMAGES,
+        "styles": STYLES,
+        "cameras": len(cameras(data)),
+        "queries": judge.queries,
+        "translation": {
+            "steps": load_recipe(TRANSLATION).stages[0].steps,
+            "seconds": {seed: run["seconds"] for seed, run in translators[TRANSLATED].items()},
+        },
+        "start": judge.recall(judge.start),
+        "rows": rows,
     }
 
 
-def recipe_for(condition: str, **changes: Any) -> TrainConfig:
-    """The recipe that teaches a condition."""
+def arm_recipe(data: list[str]) -> TrainConfig:
+    """The recipe that teaches the night."""
     values = load_recipe(RECIPE).to_json()
-    domains = [REFERENCE, condition]
-    values |= {"domains": domains, "initial": str(backbone(values["initial"])), **changes}
-    return recipe_of(values)
+    return recipe_of(values | {"initial": str(backbone(values["initial"])), "data": data})
 
 
-def arms(
-    judge: Judge, condition: str, runs: Path = RUNS, data: Path = DATA
-) -> Experiment[TrainConfig]:
-    """The trainings of a condition."""
-    of_arm = partial(drives, condition=condition, runs=runs, data=data)
-    return judge.arms(condition, runs, of_arm, f"-{condition}")
+def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
+    """The trainings of all arms, whose images are written where they are missing."""
+    return Experiment(
+        name="a new condition",
+        root=runs,
+        rows={arm: f"{arm.replace(' ', '_')}-{{seed}}" for arm in ARMS},
+        overlay=lambda arm, seed: arm_recipe([f"webcams:{views(arm, seed, runs, data)}"]),
+        judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
+    )
 
 
-def drives(arm: str, condition: str, runs: Path, data: Path) -> list[str]:
-    """Entries of the data that teach a condition, whose drives are written where they are
-    missing."""
-    pairs = zip(TOWNS, restyled_drives(arm, condition, runs, data), strict=True)
-    return [f"{data / 'towns' / town / REFERENCE} + {drive}" for town, drive in pairs]
+def views(arm: str, seed: int, runs: Path, data: Path) -> Path:
+    """A folder per camera with its images by day and those that serve as the night's."""
+    folder = runs / "views" / f"{arm.replace(' ', '_')}-{seed}"
+    if folder.exists():
+        return folder
+    chosen, random = cameras(data), np.random.default_rng(seed)
+    styles = [path for _, nights in chosen.values() for path in nights]
+    restyle = None if arm == TRUE else restyling(arm, seed, styles, runs, data)
+    part = part_of(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    for camera, (days, nights) in chosen.items():
+        by_day, by_night = (part / camera / domain for domain in (DAY, NIGHT))
+        for target, paths in ((by_day, days), (by_night, nights if restyle is None else ())):
+            target.mkdir(parents=True)
+            for k, path in enumerate(paths):
+                (target / f"{k:02}.jpg").write_bytes(image.encode_jpeg(image.read(path)))
+        for k, path in enumerate(() if restyle is None else days * STYLES):
+            picture = restyle(image.read(path), random)
+            (by_night / f"{k:02}.jpg").write_bytes(image.encode_jpeg(picture))
+    part.rename(folder)
+    return folder
 
 
-def restyled_drives(arm: str, condition: str, runs: Path, data: Path) -> list[Path]:
-    """Drives with poses that serve as the condition's, one for each town."""
-    if arm == TRUE:
-        return [data / "towns" / town / condition for town in TOWNS]
-    drives = [runs / "drives" / arm.replace(" ", "_") / condition / town for town in TOWNS]
-    if not all(drive.exists() for drive in drives):
-        unposed = [Dataset(data / "towns" / town / condition) for town in TOWNS]
-        styles = (drive.path(record) for drive in unposed for record in drive.records)
-        restyle = restyling(arm, styles, town_translation(runs, data), condition)
-        for seed, (town, drive) in enumerate(zip(TOWNS, drives, strict=True)):
-            drive.parent.mkdir(parents=True, exist_ok=True)
-            write_restyled(data / "towns" / town / REFERENCE, drive, condition, restyle, seed)
-    return drives
+def restyling(arm: str, seed: int, styles: Sequence[Path], runs: Path, data: Path) -> Restyle:
+    """Returns what an arm does to an image by day. styles: images by night."""
+    ways: dict[str, Restyle] = {}
+    if arm == PHOTOMETRIC:
+        ways[arm] = photometrically
+    if arm in (COLOUR, BOTH):
+        ways[COLOUR] = ColourTransfer(styles)
+    if arm in (TRANSLATED, BOTH):
+        study = translations(runs, data)
+        study.figures(TRANSLATED, seed)
+        ways[TRANSLATED] = Translation(study.config(TRANSLATED, seed), DAY, NIGHT)
+    return OneOf(list(ways.values()))
 
 
-def town_translation(runs: Path, data: Path) -> Experiment[TrainConfig]:
-    """The translation that the towns teach."""
-    return translations(runs, lambda: {"data": [str(data / "towns" / town) for town in TOWNS]})
+def translations(runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
+    """The trainings of the translation, from the nights and days of all cameras in no order."""
+
+    def overlay(row: str, seed: int) -> TrainConfig:
+        values = load_recipe(TRANSLATION).to_json()
+        return recipe_of(values | {"data": [f"webcams:{data / 'dnim' / 'train'}"]})
+
+    def spent(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
+        return {"seconds": run.progress.seconds}
+
+    rows = {TRANSLATED: "translation-{seed}"}
+    return Experiment("translation", runs, rows, overlay, spent, "training.json")
 
 
-def town_queries(recipe: TrainConfig, data: Path) -> ValidationSet:
-    """The town of seed 50: all its map images, and the condition's queries."""
-    chosen = ValidationConfig(data=[str(data / "validation")], reference=REFERENCE, images=1000)
-    size = recipe.network.build().image_size
-    return load_validation(chosen, size, recipe.crops, recipe.domains)
-
-
-class Judge:
-    """Recall of a condition's queries in the map of the reference, by the weights of both encoders.
-
-    read: the validation data for a recipe, read once.
-    """
-
-    def __init__(
-        self, recipe: TrainConfig, condition: str, read: Callable[[TrainConfig], ValidationSet]
-    ) -> None:
-        self._recipe, self._condition, self._read = recipe, condition, read
-
-    @cached_property
-    def start(self) -> State:
-        """The encoders that every arm starts from."""
-        return pretrained(self._recipe)
-
-    @cached_property
-    def validation(self) -> ValidationSet:
-        return self._read(self._recipe)
-
-    @cached_property
-    def _mapped(self) -> Tensor:
-        """Features of the map's images by the frozen encoder."""
-        encoder = encoders_of(self._recipe, self.start)[REFERENCE]
-        return features(encoder, self.validation.images[REFERENCE])
-
-    def arms(
-        self, name: str, root: Path, data: Callable[[str], list[str]], suffix: str = ""
-    ) -> Experiment[TrainConfig]:
-        """The trainings of all arms. data: an arm's; suffix: of the run directories' names."""
-        return Experiment(
-            name=name,
-            root=root,
-            rows={arm: f"{arm.replace(' ', '_')}{suffix}-{{seed}}" for arm in ARMS},
-            overlay=lambda arm, seed: recipe_for(self._condition, data=data(arm)),
-            judge=lambda arm, seed, run: recalls(run, self.start, self.recall),
-        )
-
-    def figures(
-        self, study: Experiment[TrainConfig], seeds: Sequence[int], finished: bool
-    ) -> dict[str, Any]:
-        """Recall of the start and of all arms."""
-        rows, _ = study.measure(seeds, finished)
-        return {"start": self.recall(self.start), "rows": rows}
-
-    def recall(self, state: State) -> float:
-        """Recall@1 [%] within 5 m and 10°."""
-        validation, condition = self.validation, self._condition
-        encoder = encoders_of(self._recipe, state)[condition]
-        queries = features(encoder, validation.images[condition])
-        best = fine_similarities(queries, self._mapped, self._recipe.descriptor).argmax(1)
-        places = validation.places[condition], validation.places[REFERENCE][best.numpy()]
-        right = same_place(*places, validation.radius, validation.angle, SAME_TILE).diagonal()
-        return 100.0 * float(right.mean())
+def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
+    """By camera IMAGES images by day and as many by night, evenly chosen; cameras that have fewer
+    of either are left out. Raises DatasetError where none is left."""
+    folder, names = data / "dnim" / "train", {}
+    for camera in sorted(path for path in folder.glob("*") if path.is_dir()):
+        paths = sorted(camera.glob("*.jpg"))
+        light = np.array(day_or_night([image.read(path) for path in paths]) if paths else [])
+        chosen = [np.flatnonzero(light == name) for name in ("day", "night")]
+        if min(map(len, chosen)) >= IMAGES:
+            days, nights = (
+                [paths[rows[k]] for k in np.linspace(0, len(rows) - 1, IMAGES).round().astype(int)]
+                for rows in chosen
+            )
+            names[camera.name] = days, nights
+    if not names:
+        raise DatasetError(f"{folder}: no camera with {IMAGES} images by day and by night")
+    return names
 
 
 if __name__ == "__main__":
