@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,11 +39,12 @@ def commit() -> str:
     return f"{name}-dirty" if name and changed else name
 
 
-def is_stale(measured_under: str) -> bool:
+def is_stale(measured_under: str, judged: Sequence[str] = JUDGED) -> bool:
     """Whether figures are of changed files, of an unknown commit, or of one before the last change
-    of the package's models or localization. measured_under: their `circumstances`."""
+    of what is judged. measured_under: their `circumstances`; judged: files and folders, by default
+    the package's models and localization."""
     name = measured_under.removeprefix("commit ").split(",")[0]
-    changed = _git("diff", "--quiet", name, "HEAD", "--", *JUDGED)  # fails for an unknown commit
+    changed = _git("diff", "--quiet", name, "HEAD", "--", *judged)  # fails for an unknown commit
     return name.endswith("-dirty") or changed.returncode != 0
 
 

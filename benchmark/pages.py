@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.machine import circumstances, commit, is_stale
+from benchmark.machine import JUDGED, circumstances, commit, is_stale
 from disam_ros.errors import DatasetError, ModelError
 from disam_ros.files.reading import parse_json, read_bytes
 from training.errors import TrainingError
@@ -40,6 +40,8 @@ class Page:
     # Sections that train for hours, and where their runs lie: without that directory they are
     # measured only if they are named.
     trained: Mapping[str, Path] = field(default_factory=dict)
+    # Files and folders whose change makes a section stale, where these are not JUDGED.
+    judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
     derive: Callable[[Mapping[str, dict[str, Any]]], dict[str, Any]] = (
         lambda figures: {}
     )  # more for the template
@@ -111,8 +113,8 @@ class Page:
     def write(self) -> None:
         """Writes the page of the stored figures, and marks those that are stale."""
         figures = self._figures()
-        for section in figures.values():
-            section["stale"] = is_stale(section["measured_under"])
+        for name, section in figures.items():
+            section["stale"] = is_stale(section["measured_under"], self.judged.get(name, JUDGED))
         self._store(figures)
         self.document.write_text(self.render(figures))
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmark.networks import backbone, load_recipe, recipe_of
 from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
@@ -112,20 +113,25 @@ def views(arm: str, seed: int, runs: Path, data: Path) -> Path:
         return folder
     chosen, random = cameras(data), np.random.default_rng(seed)
     styles = [path for _, nights in chosen.values() for path in nights]
-    restyle = None if arm == TRUE else restyling(arm, seed, styles, runs, data)
+    restyle = restyling(arm, seed, styles, runs, data)
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     for camera, (days, nights) in chosen.items():
         by_day, by_night = (part / camera / domain for domain in (DAY, NIGHT))
-        for target, paths in ((by_day, days), (by_night, nights if restyle is None else ())):
-            target.mkdir(parents=True)
-            for k, path in enumerate(paths):
-                (target / f"{k:02}.jpg").write_bytes(image.encode_jpeg(image.read(path)))
-        for k, path in enumerate(() if restyle is None else days * STYLES):
-            picture = restyle(image.read(path), random)
-            (by_night / f"{k:02}.jpg").write_bytes(image.encode_jpeg(picture))
+        pictures = [image.read(path) for path in days]
+        _write(by_day, pictures)
+        if arm == TRUE:
+            _write(by_night, [image.read(path) for path in nights])
+        else:
+            _write(by_night, [restyle(picture, random) for picture in pictures * STYLES])
     part.rename(folder)
     return folder
+
+
+def _write(folder: Path, pictures: Sequence[NDArray[Any]]) -> None:
+    folder.mkdir(parents=True)
+    for k, picture in enumerate(pictures):
+        (folder / f"{k:02}.jpg").write_bytes(image.encode_jpeg(picture))
 
 
 def restyling(arm: str, seed: int, styles: Sequence[Path], runs: Path, data: Path) -> Restyle:

@@ -18,29 +18,27 @@ def derive(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {"claims": {**paper_claims(results), "stale": stale}}
 
 
+# What trainings measure that no localizer judges: networks, losses, and the matching of features.
+TRAINING = (
+    "disam_ros/models",
+    *(f"training/disam/{name}.py" for name in ("losses", "matching", "pairs", "steps")),
+)
 PAGE = Page(
     "research",
     (
         "map_life",
         "companions",
-        "losses",
         "webcam_encoders",
         "new_condition",
-        "new_condition_webcams",
-        "fine_stage",
         "ablation",
-        "long_ablation",
     ),
     trained={
         "ablation": Path("runs/ablation"),
-        "long_ablation": Path("runs/long_ablation"),
         "companions": Path("runs/companions"),
-        "losses": Path("runs/losses"),
         "webcam_encoders": Path("runs/webcam_encoders"),
         "new_condition": Path("runs/new_condition"),
-        "new_condition_webcams": Path("runs/new_condition_webcams"),
-        "fine_stage": Path("runs/fine"),
     },
+    judged=dict.fromkeys(("webcam_encoders", "new_condition", "ablation"), TRAINING),
     derive=derive,
     path="research/experiments",
 )

@@ -77,7 +77,7 @@ class OneOf:
         self._ways = ways
 
     def __call__(self, picture: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
-        return self._ways[random.integers(len(self._ways))](picture, random)
+        return self._ways[int(random.integers(len(self._ways)))](picture, random)
 
 
 def _lab(picture: NDArray[Any]) -> NDArray[Any]:

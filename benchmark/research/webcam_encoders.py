@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One encoder per domain, adapters on one trunk, or one for all: trained on webcams alone.
 
-`python -m benchmark.research.webcam_encoders [SEED ...]` trains the contrastive rows of losses.py
+`python -m benchmark.research.webcam_encoders [SEED ...]` trains config/train_webcam_encoders.yaml
 on the photographs of data/tilde and data/dnim/train, two minutes a run; all seeds: the section is
 written. Runs lie in runs/webcam_encoders and are resumed or reused. Judged by the shift-tolerant
 matching of run time: on the two cameras of data/dnim/test, and once on Gardens Point by night.
@@ -19,20 +19,23 @@ from typing import Any
 import torch
 
 from benchmark.accuracy import gardens_point
-from benchmark.networks import encoders_of, recipe_of
-from benchmark.research import losses
-from benchmark.research.experiment import SHARE, main, settings_of
+from benchmark.networks import backbone, encoders_of, load_recipe, pretrained, recipe_of
+from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
 from training.engine.networks import State
 from training.engine.validate import ValidationSet, load_validation, query_counts, recall
 from training.settings import ValidationConfig
 
+RECIPE = Path("config/train_webcam_encoders.yaml")
 RUNS = Path("runs/webcam_encoders")
 DATA = Path("data")
 SEEDS = (0, 1, 2, 3, 4)
 DAY, NIGHT = "summer_day", "night"
-ROWS = (losses.CONTRASTIVE, losses.ADAPTED, losses.ONE)
+EACH = "contrastive"
+ADAPTED = "contrastive, shared trunk with adapters"
+ONE = "contrastive, one encoder for all"
+SHARING = {EACH: "none", ADAPTED: "trunk", ONE: "all"}  # by row, what encoders have in common
 TILES = "night tiles"  # of DNIM's test cameras
 DRIVES = {f"{day} → night_right": day for day in ("day_left", "day_right")}  # of Gardens Point
 SHIFT = 0.25  # of the tiles that are judged
@@ -46,10 +49,16 @@ def measure(
     rows: by name and seed the recall "trained" and "averaged" [%] by column. start: that of the
     ImageNet weights. queries: number by column. Raises DatasetError without the data.
     """
-    recipe = row_recipe(losses.CONTRASTIVE, data)
+    recipe = row_recipe(EACH, data)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, data)
-    study = losses.experiment("webcam encoders", ROWS, row_recipe, judge, runs, data)
+    study = Experiment(
+        name="webcam encoders",
+        root=runs,
+        rows={row: f"{number}-{{seed}}" for number, row in enumerate(SHARING)},
+        overlay=lambda row, seed: row_recipe(row, data),
+        judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
+    )
     rows, _ = study.measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
@@ -61,22 +70,20 @@ def measure(
     }
 
 
-def row_recipe(name: str, data: Path = DATA) -> TrainConfig:
-    """The recipe of a row on true pairs, with photographs alone and two domains."""
-    values: dict[str, Any] = losses.row_recipe(name).to_json()
-    return recipe_of(
-        values
-        | {
-            "data": [f"webcams:{data / part}" for part in ("tilde", "dnim/train")],
-            "domains": [DAY, NIGHT],
-            "webcam_day": [DAY],
-            "webcam_night": [NIGHT],
-        }
-    )
+def row_recipe(row: str, data: Path = DATA) -> TrainConfig:
+    """The recipe with what the encoders of a row share, and where the data lie."""
+    values: dict[str, Any] = load_recipe(RECIPE).to_json()
+    values["network"]["sharing"] = SHARING[row]
+    values["data"] = [entry.replace(str(DATA), str(data)) for entry in values["data"]]
+    return recipe_of(values | {"initial": str(backbone(values["initial"]))})
 
 
-class Judge(losses.Judge):
+class Judge:
     """Recall of weights on photographs of cameras and streets that taught nothing."""
+
+    def __init__(self, recipe: TrainConfig, data: Path = DATA) -> None:
+        self.start = pretrained(recipe)  # the encoders that every row starts from
+        self._recipe, self._data = recipe, data
 
     @property
     def queries(self) -> dict[str, int]:
@@ -86,7 +93,7 @@ class Judge(losses.Judge):
     def recall(self, state: State) -> dict[str, float]:
         """Recall@1 [%] by column."""
         encoders = encoders_of(self._recipe, state)
-        similarity = similarity_of(losses.STAGE, self._recipe.descriptor)
+        similarity = similarity_of(self._recipe.stages[0].name, self._recipe.descriptor)
         return {
             name: recall(encoders, similarity, images, torch.device("cpu"))[NIGHT]
             for name, images in self._validations.items()

@@ -1,19 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claims compare what the papers compare, judged alike on both sides, from the stored figures."""
 
-import copy
 import json
 
 import pytest
 
-from benchmark.research import (
-    ablation,
-    companions_rows,
-    fine_stage,
-    losses,
-    restyled,
-    webcam_encoders,
-)
+from benchmark.research import ablation, companions_rows, new_condition, webcam_encoders
 from benchmark.research import paper_claims as claims
 from benchmark.research.gains import ABOVE, BELOW, CHANCE, MISSING, MIXED, ONE, gain
 from benchmark.research.page import PAGE
@@ -48,25 +40,21 @@ def test_both_sides_of_a_claim_are_ranked_alike_unless_it_compares_stages():
             assert all(alike)
             assert set(claim.ranked) == {(m, m) for m in ablation.METRICS}
         elif claim.row != claims.TWO_STAGES:
-            assert claim.ranked[0][0] == ablation.ROWS[claim.row].stage
-            assert claim.ranked[0][1] == ablation.ROWS[claim.other].stage
-            assert set(claim.ranked[1:]) == {(m, m) for m in ablation.METRICS}
+            assert claim.ranked == (("fine", "coarse"), *((m, m) for m in ablation.METRICS))
     for question in (*claims.PUBLISHED, *claims.QUESTIONS):
         kinds = [kind for kind in ("rendered", "webcams", "Gardens") if kind in question.images]
         assert (len(kinds) == 1 and "queries" in question.images) or "tiles" in question.images
 
 
-def test_claims_name_rows_that_are_trained():
-    trained = {*ablation.ROWS, ablation.BEFORE, ablation.BOTH}
-    for claim in (*claims.CLAIMS, *claims.OWN):
-        assert {claim.row, claim.other} <= trained
-    assert set(claims.TABLE_VI) == {*ablation.ROWS, ablation.BOTH} - {ablation.SHARED}
+def test_claims_name_rows_of_the_paper_and_questions_rows_that_are_trained():
+    for claim in claims.CLAIMS:
+        assert {claim.row, claim.other} <= set(claims.TABLE_VI)
+    for claim in claims.OWN:
+        assert {claim.row, claim.other} <= {*ablation.ROWS, ablation.BEFORE}
+    assert {*ablation.ROWS, ablation.BOTH} <= set(claims.TABLE_VI)
     rows = {
-        "losses": {*losses.ROWS},
-        "webcam_encoders": {*webcam_encoders.ROWS},
-        "new_condition": {*restyled.ARMS, "start"},
-        "new_condition_webcams": {*restyled.ARMS, "start"},
-        "fine_stage": {*fine_stage.ROWS, fine_stage.COARSE, fine_stage.BOTH},
+        "webcam_encoders": {*webcam_encoders.SHARING},
+        "new_condition": {*new_condition.ARMS, "start"},
         "companions": {*companions_rows.ROWS},
     }
     for question in (*claims.PUBLISHED, *claims.QUESTIONS):
@@ -95,36 +83,22 @@ def stored():
     return json.loads(PAGE.figures.read_text())
 
 
-def test_photographs_and_rendered_images_are_never_averaged():
-    figures = {name: section["results"] for name, section in stored().items()}
-    changed = copy.deepcopy(figures)
-    for by_seed in changed["losses"]["rows"].values():
-        for number, run in enumerate(by_seed.values()):
-            for column in ("night tiles", "winter_snow tiles"):
-                run["trained"][column] += 10 * number
-    before, after = (claims.answers(f, claims.QUESTIONS) for f in (figures, changed))
-    for old, new in zip(before, after, strict=True):
-        if "rendered" in old["question"].images:
-            assert old["here"] == new["here"]
-
-
 def test_a_claim_of_figures_of_an_earlier_code_says_so():
     figures = stored()
     for stale in (False, True):
         for section in figures.values():
             section["stale"] = stale
         text = PAGE.render(figures).split("## The papers' claims, one by one")[1]
-        lines = [line for line in text.splitlines() if line.startswith("| FCL over InfoNCE")]
+        lines = [line for line in text.splitlines() if line.startswith("| one encoder for all")]
         assert lines and all(("earlier code" in line) == stale for line in lines)
         assert ("of an earlier code" in text.split("###")[1]) == stale
 
 
-def test_the_long_ablation_has_the_tables_of_the_short_one():
-    figures = stored()
-    text = PAGE.render({"long_ablation": figures["ablation"]})
-    assert "## A long ablation" in text and "random one" in text
-    assert "### The paper's Table VI, 400 and 150 steps" in text
-    assert PAGE.render({"long_ablation": figures["ablation"]}, only="long_ablation")
+def test_rows_of_the_paper_that_were_not_trained_are_named():
+    trained = {"rows": {claims.FCL: {}, claims.ADAPTIVE: {}}, "chance": shares(0.0)}
+    table = claims.paper_claims({"ablation": trained})
+    assert [line.row for line in table["table_vi"]] == [claims.ADAPTIVE] * 2
+    assert set(table["untrained"]) == set(claims.TABLE_VI) - {claims.FCL, claims.ADAPTIVE}
 
 
 def test_without_any_figure_there_is_no_table():

@@ -7,25 +7,15 @@ import numpy as np
 import pytest
 import torch
 from support.data import texture
-from support.training_data import write_drive, write_image
+from support.training_data import write_image
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[ros]'")
 
 from benchmark.networks import load_recipe, recipe_of
-from benchmark.research import (
-    ablation,
-    fine_stage,
-    losses,
-    new_condition,
-    new_condition_webcams,
-    restyled,
-    webcam_encoders,
-)
+from benchmark.research import ablation, new_condition, restyled, webcam_encoders
 from benchmark.research.experiment import Experiment
-from benchmark.research.long_ablation import LONG
 from benchmark.research.offline_town import REFERENCE, Town
 from benchmark.research.page import PAGE
-from disam_ros.datasets.dataset import Dataset
 from disam_ros.geometry import Transform
 from disam_ros.image import read
 from disam_ros.models.similarity import descriptor_shapes
@@ -34,23 +24,18 @@ from training.disam.networks import create_networks
 from training.engine.checkpoints import save_stage
 
 
-@pytest.mark.parametrize("size", [ablation.SHORT, LONG], ids=["short", "long"])
-def test_the_ablation_changes_the_losses_alone(tmp_path, size):
+def test_the_ablation_changes_the_losses_alone(tmp_path):
     recipe = load_recipe(ablation.RECIPE)
     judge = ablation.Judge(recipe)
-    study = ablation.experiment(recipe, size, tmp_path, judge)
-    first = ablation.translations(recipe, size, tmp_path, judge)
-    configs = {name: study.config(name, 1) for name in size.rows}
+    study = ablation.experiment(recipe, tmp_path, judge)
+    start = ablation.translations(recipe, tmp_path, judge).config(ablation.FIRST, 1)
+    configs = {name: study.config(name, 1) for name in ablation.ROWS}
     for name, config in configs.items():
-        row, (stage,) = ablation.ROWS[name], config.stages
-        assert stage.losses.on() == row.losses and config.network.sharing == row.sharing
-        assert stage.steps == size.steps
-        start = first.config(row.sharing, 1)
+        (stage,) = config.stages
+        assert stage.losses.on() == ablation.ROWS[name].losses and stage.steps == ablation.STEPS
         assert config.initial.startswith(start.output) and start.seed == config.seed == 1
-        assert start.stages[0].steps == size.translation
         config.stages, config.output = [], ""
-    apart = [config for name, config in configs.items() if name != ablation.SHARED]
-    assert all(config == apart[0] for config in apart)
+    assert all(config == configs[ablation.FCL] for config in configs.values())
 
 
 def test_a_curve_has_a_point_by_both_metrics_at_each_validation_and_a_repeated_step_once(tmp_path):
@@ -86,69 +71,46 @@ def test_a_place_is_found_among_the_candidates_of_the_coarse_stage():
     assert best == np.argsort(-(queries[0] @ coarse.T)[0])[: ablation.CANDIDATES].max()
 
 
-def test_rows_of_the_papers_losses_add_one_loss_or_change_the_margin(tmp_path):
-    for name, row in losses.ROWS.items():
-        config = losses.row_recipe(name, tmp_path)
-        (stage,) = config.stages
-        assert config.triplets.form == "relative" and config.network.sharing == row.sharing
-        assert f"{tmp_path}/towns/101" in config.data and "webcams:data/tilde" in config.data
-        if row.below and row.sharing == "none":
-            below = losses.row_recipe(row.below).stages[0].losses.on()
-            assert len(stage.losses.on()) == len(below) + 1 and set(below) < set(stage.losses.on())
-    constant, adaptive = losses.ROWS[losses.CONSTANT], losses.ROWS[losses.ADAPTIVE]
-    assert constant.losses == adaptive.losses and constant.adaptive != adaptive.adaptive
-
-
 def test_encoders_of_webcams_differ_by_what_they_share_and_see_no_test_camera(tmp_path):
-    configs = {name: webcam_encoders.row_recipe(name, tmp_path) for name in webcam_encoders.ROWS}
-    assert {config.network.sharing for config in configs.values()} == {"none", "trunk", "all"}
-    for config in configs.values():
+    rows = webcam_encoders.SHARING
+    configs = {name: webcam_encoders.row_recipe(name, tmp_path) for name in rows}
+    for name, config in configs.items():
+        assert config.network.sharing == rows[name]
         assert config.data == [f"webcams:{tmp_path}/tilde", f"webcams:{tmp_path}/dnim/train"]
         config.network.sharing = ""
-    assert all(config == configs[losses.CONTRASTIVE] for config in configs.values())
+    assert all(config == configs[webcam_encoders.EACH] for config in configs.values())
 
 
-def test_the_papers_losses_have_a_table_of_all_seeds_with_shares(tmp_path, monkeypatch):
+COLUMNS = (webcam_encoders.TILES, *webcam_encoders.DRIVES)
+
+
+@pytest.mark.parametrize("module", [webcam_encoders, new_condition])
+def test_photographs_have_a_table_of_all_rows_and_seeds(tmp_path, monkeypatch, module):
     def figures(study, row, seed):
-        gain = 5.0 if row == losses.FCL else 0.0
-        recall = dict.fromkeys(start, 50.0 + seed + gain) | {"mean": 60.0 + seed + gain}
-        terms = {name: {"gradient_share": 0.75} for name in losses.ROWS[row].losses}
-        return {"trained": recall, "averaged": recall, "terms": terms, "seconds": 1.0}
+        recall = dict.fromkeys(COLUMNS, 50.0 + seed)
+        return {"trained": recall, "averaged": recall, "seconds": 60.0}
 
-    columns = ("night", "winter_snow", "night tiles", "winter_snow tiles")
-    start = dict.fromkeys(columns, 40.0) | {"mean": 50.0}
-    judge = SimpleNamespace(recall=lambda state: start, start={})
-    monkeypatch.setattr(losses, "Judge", lambda recipe, data: judge)
+    start = dict.fromkeys(COLUMNS, 40.0)
+    judge = SimpleNamespace(recall=lambda state: start, start={}, queries=dict.fromkeys(start, 9))
+    monkeypatch.setattr(module, "Judge", lambda recipe, data: judge)
     monkeypatch.setattr(Experiment, "figures", figures)
-    results = losses.measure((0, 1), runs=tmp_path, data=tmp_path)
+    monkeypatch.setattr(new_condition, "cameras", lambda data: {"a": ([], [])})
+    name = module.__name__.split(".")[-1]
+    results = module.measure((0, 1), runs=tmp_path, data=tmp_path)
     assert all(set(by_seed) == {"0", "1"} for by_seed in results["rows"].values())
     section = {"measured_under": "x", "stale": False, "results": results}
-    text = PAGE.render({"losses": section}, only="losses")
-    night = "50.5 (50.0–51.0)"
-    assert f"| contrastive | averaged | {' | '.join([night] * 4)} |" in text
-    assert "contrastive 75.0" in text
-
-
-def test_rows_of_a_fine_stage_start_from_the_coarse_encoders_and_have_its_steps(tmp_path):
-    judge = SimpleNamespace()
-    first = fine_stage.coarse_stage(judge, tmp_path)
-    coarse = first.config(fine_stage.COARSE, 2)
-    study = fine_stage.fine_stages(judge, first)
-    for name in fine_stage.ROWS:
-        config = study.config(name, 2)
-        assert config.initial == f"{coarse.output}/stages/fine.safetensors"
-        assert config.stages[0].steps == fine_stage.STEPS["fine"] and config.data == coarse.data
-        near = name != fine_stage.CONTROL
-        assert (config.aligned.negative_radius < 1) == near == (config.aligned.neighbourhood > 0)
-    assert coarse.aligned.negative_radius == 10
+    text = PAGE.render({name: section}, only=name)
+    for row in results["rows"]:
+        assert f"| {row} | averaged | {' | '.join(['50.5 (50.0–51.0)'] * 3)} |" in text
+    assert "| start | | 40.0 | 40.0 | 40.0 |" in text
 
 
 @pytest.fixture
 def translation(tmp_path):
-    """A translation that was trained already."""
+    """A study whose translation was trained already."""
     stages = [{"name": "translation", "losses": {"gan": 1}}]
     network = {"width": 2, "encoder_blocks": 1, "decoder_blocks": 1, "image_size": [32, 32]}
-    domains = ["summer_day", "winter_snow", "night"]
+    domains = ["summer_day", "night"]
     config = recipe_of({"network": network, "domains": domains, "stages": stages})
     config.output = str(tmp_path / "translation")
     networks = create_networks(config.network.build(), domains, True, 0)
@@ -157,33 +119,9 @@ def translation(tmp_path):
 
 
 @pytest.fixture
-def towns(tmp_path):
-    for town in new_condition.TOWNS:
-        for condition in ("summer_day", "night", "winter_snow"):
-            write_drive(tmp_path / "towns" / town / condition, condition, 3)
-    return tmp_path
-
-
-@pytest.mark.parametrize("condition", new_condition.CONDITIONS)
-def test_arms_differ_by_what_restyles_and_poses_of_the_condition_are_used_by_the_ceiling_alone(
-    towns, translation, monkeypatch, condition
-):
-    monkeypatch.setattr(new_condition, "town_translation", lambda *_: translation)
-    judge = new_condition.Judge(new_condition.recipe_for(condition), condition, read=None)
-    study = new_condition.arms(judge, condition, towns / "new", towns)
-    configs = {arm: study.config(arm, 1) for arm in restyled.ARMS}
-    for arm, config in configs.items():
-        assert config.domains == ["summer_day", condition] and config.frozen == ["summer_day"]
-        uses = any(f"/towns/101/{condition}" in entry for entry in config.data)
-        assert uses == (arm == restyled.TRUE)
-        config.data, config.output = [], ""
-    assert all(config == configs[restyled.TRUE] for config in configs.values())
-
-
-@pytest.fixture
 def webcams(tmp_path, monkeypatch):
     """Two cameras by day and night, one by day alone."""
-    monkeypatch.setattr(new_condition_webcams, "IMAGES", 2)
+    monkeypatch.setattr(new_condition, "IMAGES", 2)
     for camera, darkest in (("a", 8), ("b", 8), ("day", 1)):
         for k in range(6):
             picture = texture(k) // (darkest if k % 2 else 1)
@@ -191,44 +129,38 @@ def webcams(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_webcams_arms_share_their_days_and_the_ceiling_alone_has_the_nights(
+def test_arms_differ_by_what_restyles_and_the_ceiling_alone_has_the_nights(
     webcams, translation, monkeypatch
 ):
-    data = webcams / "dnim"
-    monkeypatch.setattr(new_condition_webcams, "webcam_translation", lambda *_: translation)
-    assert list(new_condition_webcams.cameras(data)) == ["a", "b"]
-    judge = new_condition.Judge(new_condition.recipe_for("night"), "night", read=None)
-    study = new_condition_webcams.arms(judge, webcams / "runs", data)
+    monkeypatch.setattr(new_condition, "translations", lambda *_: translation)
+    assert list(new_condition.cameras(webcams)) == ["a", "b"]
+    study = new_condition.arms(SimpleNamespace(), webcams / "runs", webcams)
     configs, means = {}, {}
-    for arm in restyled.ARMS:
+    for arm in new_condition.ARMS:
         configs[arm] = config = study.config(arm, 1)
         assert config.domains == ["summer_day", "night"] and config.frozen == ["summer_day"]
         photos = find_photos(config.data)
-        assert len(photos) == 2 * 2 * 2 and all(photo.tiled for photo in photos)
+        styles = 1 if arm == new_condition.TRUE else new_condition.STYLES
+        assert len(photos) == 2 * 2 * (1 + styles) and all(photo.tiled for photo in photos)
         means[arm] = [
             np.mean([read(photo.path).mean() for photo in photos if photo.domain == domain])
             for domain in config.domains
         ]
         config.data, config.output = [], ""
-    assert all(config == configs[restyled.TRUE] for config in configs.values())
+    assert all(config == configs[new_condition.TRUE] for config in configs.values())
     assert len({day for day, _ in means.values()}) == 1
-    for arm in (restyled.TRUE, restyled.COLOUR):
+    for arm in (new_condition.TRUE, new_condition.COLOUR):
         assert means[arm][1] < means[arm][0] / 3
-    assert means[restyled.PHOTOMETRIC][1] > means[restyled.PHOTOMETRIC][0] / 3
+    assert means[new_condition.PHOTOMETRIC][1] > means[new_condition.PHOTOMETRIC][0] / 3
 
 
-def test_restyled_drives_keep_poses_and_stamps_and_are_written_once(towns):
-    source, target = towns / "towns" / "101" / "summer_day", towns / "x"
-    restyled.write_restyled(source, target, "night", restyled.photometrically, 0)
-    old, new = Dataset(source), Dataset(target)
-    assert new.domains() == ["night"]
-    for a, b in zip(old.records, new.records, strict=True):
-        assert a.stamp_ns == b.stamp_ns
-        np.testing.assert_allclose(a.map_from_camera.translation, b.map_from_camera.translation)
-        np.testing.assert_allclose(a.map_from_camera.rotation, b.map_from_camera.rotation)
-    before = new.path(new.records[0]).read_bytes()
-    restyled.write_restyled(source, target, "night", lambda *_: 1 / 0, 0)
-    assert new.path(new.records[0]).read_bytes() == before
+def test_each_seed_has_a_translator_of_its_own_that_sees_no_test_camera(tmp_path):
+    study = new_condition.translations(tmp_path / "runs", tmp_path)
+    configs = [study.config(new_condition.TRANSLATED, seed) for seed in new_condition.SEEDS]
+    assert [config.seed for config in configs] == [*new_condition.SEEDS]
+    assert len({config.output for config in configs}) == len(configs)
+    assert all(config.data == [f"webcams:{tmp_path}/dnim/train"] for config in configs)
+    assert all(config.network.build().stride == 4 for config in configs)
 
 
 def test_colour_transfer_gives_the_brightness_of_the_other_image_and_leaves_itself_alone(tmp_path):
