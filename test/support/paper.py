@@ -135,20 +135,12 @@ def terms(step, form, margins, held=None, negatives="translated"):
     return result
 
 
-def contrastive(similarities, different, temperature, near=None):
-    """InfoNCE of true pairs (k, k), both ways; only sure negatives count.
-
-    near: how much of an answer each other one is.
-    """
-    near = np.zeros_like(similarities) if near is None else near
+def contrastive(similarities, different, temperature):
+    """InfoNCE of true pairs (k, k), both ways; only sure negatives count."""
     sides = []
-    forward = similarities, different, near
-    for scores, allowed, close in (forward, [x.T for x in forward]):
+    for scores, allowed in ((similarities, different), (similarities.T, different.T)):
         for k in range(len(scores)):
-            share = [1.0 if j == k else close[k, j] for j in range(len(scores))]
-            kept = [j for j in range(len(scores)) if allowed[k, j] or share[j] > 0]
+            kept = [j for j in range(len(scores)) if allowed[k, j] or j == k]
             whole = np.log(sum(np.exp(scores[k, j] / temperature) for j in kept))
-            sides.append(
-                sum(share[j] * (whole - scores[k, j] / temperature) for j in kept) / sum(share)
-            )
+            sides.append(whole - scores[k, k] / temperature)
     return sum(sides) / len(sides)

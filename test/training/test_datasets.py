@@ -10,7 +10,7 @@ from support.data import texture
 from support.training_data import write_drive, write_folders, write_image, write_webcams
 
 from training.data.image_store import ImageStore, prefetched
-from training.data.places import WHOLE, Box, fit_box, jittered, metres_apart, same_place
+from training.data.places import WHOLE, Box, fit_box, jittered, same_place
 from training.data.sources import day_or_night, find_photos
 from training.disam.config import AlignedConfig
 from training.disam.sampling import Sampler
@@ -169,12 +169,6 @@ def test_same_place_needs_group_distance_angle_and_overlap():
     assert same_place(tile, others, 2, 180, 0.5)[0, 4:].tolist() == [False, True]
 
 
-def test_distances_are_infinite_between_frames_and_directions():
-    others = [place(), place(x=3.0), place(group=1, x=3.0), place(axis=(-1, 0, 0))]
-    metres = metres_apart(place()[None], np.stack(others), 15.0)
-    assert metres.tolist() == [[0.0, 3.0, np.inf, np.inf]]
-
-
 # Sampling
 
 
@@ -232,14 +226,13 @@ def test_true_pairs_are_the_nearest_images_of_the_other_drive(tmp_path):
 
 def test_true_pairs_of_webcams_show_one_view_and_tiles_apart_are_negatives(tmp_path):
     store = open_store(f"webcams:{write_webcams(tmp_path)}")
-    config = AlignedConfig(same_domain=0.0, soft=1.0)
+    config = AlignedConfig(same_domain=0.0)
     sampler = sampler_of(store, config)
     for row, partners in sampler.pairs["day", "night"].items():
         assert len(partners) == 4
         assert {store.photos[p].group for p in partners} == {store.photos[row].group}
     batch = sampler.aligned(0, 0, 8, config)
     assert not batch.different.diagonal().any() and batch.different.any()
-    assert torch.isinf(batch.metres).all()  # crops are places, how far apart nobody knows
 
 
 def test_same_domain_pairs_never_pair_an_image_with_itself(tmp_path):
@@ -253,14 +246,15 @@ def test_same_domain_pairs_never_pair_an_image_with_itself(tmp_path):
 def test_half_of_a_batch_lies_in_one_neighbourhood_and_no_image_is_there_twice(tmp_path):
     for domain in ("day", "night"):  # an image every 20 m
         write_drive(tmp_path / domain, domain, 30, shift=float(domain == "night"))
-    config = AlignedConfig(same_domain=0.0, neighbourhood=80.0, soft=1.0)
-    sampler = sampler_of(open_store(tmp_path), config)
+    wide = AlignedConfig(same_domain=0.0, neighbourhood=80.0, negative_radius=2 * 80.0 + 1)
+    near = replace(wide, negative_radius=1.5)
+    sampler = sampler_of(open_store(tmp_path), wide)
+    others = ~torch.eye(10, dtype=torch.bool)
     for step in range(5):
-        metres = sampler.aligned(0, step, 10, config).metres.numpy()
-        assert metres[:5, :5].max() <= 2 * 80 + 1
-        assert (metres + 1e3 * np.eye(10)).min() > 1.5
-    assert sampler.aligned(0, 1, 10, config).metres.equal(sampler.aligned(0, 1, 10, config).metres)
-    assert len(sampler.aligned(0, 0, 40, config).a) == 40  # larger than the route
+        assert not sampler.aligned(0, step, 10, wide).different[:5, :5].any()
+        assert sampler.aligned(0, step, 10, near).different.equal(others)
+    assert sampler.aligned(0, 1, 10, wide).a.equal(sampler.aligned(0, 1, 10, wide).a)
+    assert len(sampler.aligned(0, 0, 40, wide).a) == 40  # larger than the route
 
 
 def test_data_without_places_has_no_true_pairs(tmp_path):

@@ -155,25 +155,17 @@ def test_the_margin_adapts_to_the_distance_of_the_pair(positive, negative, alpha
 # True pairs
 
 
-@pytest.mark.parametrize("soft", [False, True])
-def test_contrastive_equals_a_loop_over_sure_negatives_and_near_answers(soft):
+def test_contrastive_equals_a_loop_over_sure_negatives():
     random = np.random.default_rng(1)
     similarities, different = random.uniform(-1, 1, (5, 5)), random.random((5, 5)) < 0.7
     np.fill_diagonal(different, False)
     scores = torch.from_numpy(similarities).requires_grad_()
-    near = losses.soft_targets(torch.from_numpy(random.uniform(0, 3, (5, 5))), 1.0)
-    value = losses.contrastive(scores, torch.from_numpy(different), 0.1, near if soft else None)
-    expected = paper.contrastive(similarities, different, 0.1, near.numpy() if soft else None)
+    value = losses.contrastive(scores, torch.from_numpy(different), 0.1)
+    expected = paper.contrastive(similarities, different, 0.1)
     assert value.item() == pytest.approx(expected, abs=1e-12)
     value.backward()
     doubtful = torch.from_numpy(~(different | np.eye(5, dtype=bool)))
-    assert scores.grad.isfinite().all() and (soft or not scores.grad[doubtful].any())
-
-
-def test_soft_targets_fall_from_one_through_a_half_at_tau_to_nothing():
-    near = losses.soft_targets(torch.tensor([0.0, 1.0, 2.0, torch.inf], dtype=torch.float64), 1.0)
-    assert near.tolist() == pytest.approx([1.0, 0.5, 0.0, 0.0], abs=1e-5)
-    assert (near.diff() < 0).all()
+    assert scores.grad.isfinite().all() and not scores.grad[doubtful].any()
 
 
 def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
@@ -190,11 +182,10 @@ def test_distillation_equals_a_loop_and_its_teacher_has_no_gradient():
     assert z.grad.norm() > 0 and teacher.grad is None
 
 
-def test_gradients_of_true_pairs_are_right():
+def test_the_gradient_of_contrastive_is_right():
     random = torch.Generator().manual_seed(3)
     gaps = 0.5 + torch.rand(4, 4, generator=random, dtype=torch.float64).requires_grad_()
     different = ~torch.eye(4, dtype=torch.bool)
-    assert gradcheck(lambda x: losses.aligned_triplet(x, different, 2.0, 0.5, hard=False), (gaps,))
     assert gradcheck(lambda x: losses.contrastive(x, different, 0.1), (gaps,))
 
 

@@ -31,7 +31,6 @@ from training.train import Interrupted, main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
-ALIGNED = ("contrastive", "aligned_fcl", "aligned_triplet", "aligned_sam", "aligned_triplet_sam")
 TRANSLATION = {"gan": 1, "cycle": 10}
 PAIRS = {"losses": {"contrastive": 1}, "aligned_batch": 4}
 
@@ -83,7 +82,7 @@ def test_mistakes_in_a_recipe_are_named(changes, named):
 
 def test_six_steps_equal_three_and_a_resume_and_three_to_the_bit(drives, monkeypatch):
     """With all losses, pool, bank of negatives, scales and averages of the gradient's shares."""
-    losses = {**PAPER, **dict.fromkeys(ALIGNED, 1)}
+    losses = {**PAPER, "contrastive": 1}
 
     def chosen(name):
         return recipe(
@@ -105,7 +104,7 @@ def test_six_steps_equal_three_and_a_resume_and_three_to_the_bit(drives, monkeyp
 
     expected, resumed = (leavings(drives / name) for name in ("through", "halves"))
     assert expected.keys() == resumed.keys()
-    for memory in ("pool/", "bank/z/", "scale/pair_map"):
+    for memory in ("pool/", "bank/z/", "scale/map"):
         assert any(k.startswith(f"memory-0:{memory}") for k in resumed)
     for key, value in expected.items():
         assert torch.equal(value, resumed[key]), key
@@ -164,7 +163,7 @@ def test_without_a_fine_stage_the_coarse_encoders_stand_in(drives):
 
 def test_true_pairs_alone_teach_the_metric_and_need_no_decoders(drives):
     stages = [stage(20, "coarse", losses={"contrastive": 1}, aligned_batch=5)]
-    pairs = {"soft": 1.0, "neighbourhood": 50.0}
+    pairs = {"neighbourhood": 50.0}
     run = Training(recipe(drives, stages, learning_rate=4e-3, aligned=pairs)).stage_run(0)
     assert not run.networks.decoders
     values = [run.step(k, run.batch(k))["contrastive"].item() for k in range(20)]
@@ -224,7 +223,7 @@ def test_a_run_of_an_earlier_version_is_resumed_with_defaults_for_settings_it_di
     path = find_checkpoint(drives / "run") / "state.json"
     state = json.loads(path.read_text())
     del state["config"]["network"]["shared_blocks"], state["config"]["gradients_every"]
-    del state["config"]["stages"][0]["losses"]["aligned_sam"], state["progress"]["terms"]
+    del state["config"]["stages"][0]["losses"]["distillation"], state["progress"]["terms"]
     path.write_text(json.dumps(state))
     Training(config, resume=True)
     config.network.shared_blocks = 1
@@ -272,14 +271,13 @@ def test_the_command_line_ends_with_a_message_or_a_checkpoint(drives, monkeypatc
 
 @pytest.mark.parametrize("smoke", [True, False])
 def test_a_dead_loss_is_an_error_of_a_smoke_run(drives, monkeypatch, smoke):
-    monkeypatch.setattr(losses, "aligned_triplet", lambda gaps, *_: 0.0 * gaps.sum())
-    on = {"contrastive": 1, "aligned_triplet": 1}
-    plan = [stage(2, losses=on, aligned_batch=4)]
+    monkeypatch.setattr(losses, "contrastive", lambda scores, *_: 0.0 * scores.sum())
+    plan = [stage(2, losses={"contrastive": 1}, aligned_batch=4)]
     run = Training(recipe(drives, plan, smoke=smoke, gradients_every=1))
     if not smoke:
         run.run()
         return
-    with pytest.raises(TrainingError, match="aligned_triplet of stage 'fine' had no gradient in 2"):
+    with pytest.raises(TrainingError, match="contrastive of stage 'fine' had no gradient in 2"):
         run.run()
 
 

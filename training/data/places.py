@@ -75,17 +75,6 @@ def same_place(
     return result
 
 
-def metres_apart(a: NDArray[Any], b: NDArray[Any], angle: float) -> NDArray[Any]:
-    """Distances between places a [A, 11] and b [B, 11], [A, B] [m].
-
-    They are infinite between groups, and between axes more than `angle` degrees apart.
-    """
-    x, y = a[:, None], b[None]
-    gaps = np.linalg.norm(x[..., 1:4] - y[..., 1:4], axis=-1)
-    turned = (x[..., 4:7] * y[..., 4:7]).sum(-1) >= np.cos(np.radians(angle)) - 1e-9
-    return np.where((x[..., 0] == y[..., 0]) & turned, gaps, np.inf)
-
-
 def _area(place: NDArray[Any]) -> NDArray[Any]:
     result: NDArray[Any] = (place[..., 9:] - place[..., 7:9]).prod(-1)
     return result

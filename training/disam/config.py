@@ -14,14 +14,7 @@ from training.settings import LossWeights, RunConfig, StageConfig, pair_of
 SHARING = ("none", "trunk", "all")
 STAGE_NAMES = ("translation", "coarse", "fine")
 TRANSLATING = ("gan", "cycle", "fcl", "fcl_cosine", "triplet_fcl", "sam", "triplet_sam")
-ALIGNED = (
-    "contrastive",
-    "aligned_fcl",
-    "aligned_triplet",
-    "aligned_sam",
-    "aligned_triplet_sam",
-    "distillation",
-)
+ALIGNED = ("contrastive", "distillation")
 
 
 @dataclass
@@ -36,12 +29,6 @@ class DisamLossWeights(LossWeights):
     triplet_fcl: float = setting(0.0, "triplet of features, Eq. 22 (1)", minimum=0.0)
     sam: float = setting(0.0, "equal activation maps, Eq. 19, fine model (1000)", minimum=0.0)
     triplet_sam: float = setting(0.0, "triplet of maps, Eq. 23, fine model (1)", minimum=0.0)
-    aligned_fcl: float = setting(0.0, "Eq. 12 on true pairs (not in the paper)", minimum=0.0)
-    aligned_triplet: float = setting(0.0, "Eq. 22 on true pairs (not in the paper)", minimum=0.0)
-    aligned_sam: float = setting(0.0, "Eq. 19 on true pairs (not in the paper)", minimum=0.0)
-    aligned_triplet_sam: float = setting(
-        0.0, "Eq. 23 on true pairs (not in the paper)", minimum=0.0
-    )
     contrastive: float = setting(0.0, "InfoNCE on true pairs (not in the paper)", minimum=0.0)
     distillation: float = setting(
         0.0,
@@ -106,7 +93,7 @@ class TripletConfig:
 
 @dataclass
 class AlignedConfig:
-    """True pairs: images of one place in two domains (losses contrastive, aligned_…)."""
+    """True pairs: images of one place in two domains (losses contrastive, distillation)."""
 
     radius: float = setting(
         2.0, "maximum distance of a pair [m]; the nearest image is taken", minimum=0.0
@@ -125,17 +112,7 @@ class AlignedConfig:
     same_domain: float = setting(
         0.25, "fraction of steps whose pairs are of one domain", minimum=0.0, maximum=1.0
     )
-    margin: float = setting(
-        0.5,
-        "m of aligned_triplet and aligned_triplet_sam, in the unit of triplets.form",
-        minimum=0.0,
-    )
     temperature: float = setting(0.07, "of contrastive", minimum=0.001)
-    soft: float = setting(
-        0.0,
-        "distance at which an image is half an answer of contrastive [m]; 0: the pair alone is one",
-        minimum=0.0,
-    )
 
 
 @dataclass
@@ -181,7 +158,7 @@ class TrainConfig(RunConfig):
     stage_names = STAGE_NAMES
     beta1: float = setting(0.5, "of Adam", minimum=0.0, maximum=1.0)
     precision: str = setting(
-        "float32", "autocast to this type on GPUs", choices=("float32", "bfloat16", "float16")
+        "float32", "autocast to this type", choices=("float32", "bfloat16", "float16")
     )
     compile: bool = setting(False, "torch.compile the networks")
     average: list[float] = setting(

@@ -24,8 +24,7 @@ from torch.nn import functional
 from disam_ros.models.similarity import activation_map, channel_normalize, coarse_similarity
 
 FORMS = ("released", "paper", "relative")
-STEEPNESS = 12.0  # γ·τ of soft targets, Thoma et al.
-RELATIVE_ALPHA = 2.0  # α of triplets whose distances are relative, or those of unit vectors
+RELATIVE_ALPHA = 2.0  # α of triplets whose distances are relative
 GAN_SCALE_WEIGHTS = (1.0, 2.0, 3.0, 5.0)  # shallow to deep prediction head of each branch
 GAN_BRANCHES = 2  # averaged
 GAN_NORMALIZER = GAN_BRANCHES * 4 * sum(GAN_SCALE_WEIGHTS)  # 2·4·11
@@ -128,58 +127,21 @@ def hardest_negative(anchor: Tensor, group: Tensor, measure: Measure) -> Tensor:
         return group[gaps.argmin(0)]
 
 
-def unit_distances(similarities: Tensor) -> Tensor:
-    """Distances of unit vectors, from their cosines."""
-    return (2.0 - 2.0 * similarities).clamp_min(1e-8).sqrt()
-
-
-def aligned_triplet(
-    gaps: Tensor, different: Tensor, margin: float, alpha: float, hard: bool
-) -> Tensor:
-    """Eq. 22 on true pairs: images a_k and b_k show one place.
-
-    gaps: distances between all a_i and b_j [B, B]. different: bool [B, B], whether a_i and b_j
-    surely show two places. Every other place of the batch is a negative; with `hard`, only the
-    nearest one. Both sides take their turn as the anchor.
-    """
-    positive = gaps.diagonal()
-    losses = []
-    for rows, allowed in ((gaps, different), (gaps.T, different.T)):
-        hinge = margin * torch.exp(-alpha * positive) + positive  # [B]
-        terms = torch.relu(1.0 - rows / hinge[:, None]) * allowed
-        if hard:  # the nearest negative has the largest term
-            losses.append(terms.amax(1).sum() / allowed.any(1).sum().clamp_min(1))
-        else:
-            losses.append(terms.sum() / allowed.sum().clamp_min(1))
-    return torch.stack(losses).mean()
-
-
-def contrastive(
-    similarities: Tensor, different: Tensor, temperature: float, targets: Tensor | None = None
-) -> Tensor:
+def contrastive(similarities: Tensor, different: Tensor, temperature: float) -> Tensor:
     """InfoNCE over a batch of true pairs (not in the paper): which b belongs to which a?
 
-    similarities, different: [B, B] as for `aligned_triplet`; all others but the pair are left out.
-    targets: how near a_i and b_j are, 1 for a pair (`soft_targets`); b_j counts as an answer in
-    proportion to it.
+    Images a_k and b_k show one place. similarities: of all a_i and b_j [B, B]. different: bool
+    [B, B], whether a_i and b_j surely show two places; all others but the pair are left out.
     """
     logits = similarities / temperature
     pair = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    near = pair.to(logits.dtype) if targets is None else targets.masked_fill(pair, 1.0)
-    left_out = ~(different | (near > 0))
-    terms = []
-    for rows, positives, masked in ((logits, near, left_out), (logits.T, near.T, left_out.T)):
-        logs = rows.masked_fill(masked, float("-inf")).log_softmax(1).masked_fill(masked, 0.0)
-        terms.append(-(positives / positives.sum(1, keepdim=True) * logs).sum(1).mean())
+    left_out = ~(different | pair)
+    sides = (logits, left_out), (logits.T, left_out.T)
+    terms = [
+        -rows.masked_fill(masked, float("-inf")).log_softmax(1).diagonal().mean()
+        for rows, masked in sides
+    ]
     return torch.stack(terms).mean()
-
-
-def soft_targets(metres: Tensor, tau: float) -> Tensor:
-    """g⁺ of soft contrastive learning (Thoma et al., NeurIPS 2020): 1 at 0 m, ½ at `tau` metres.
-
-    metres: any shape, infinite between places that share no map frame or no direction: 0.
-    """
-    return torch.sigmoid(STEEPNESS * (1.0 - metres / tau))
 
 
 def distillation(z: Tensor, teacher: Tensor) -> Tensor:

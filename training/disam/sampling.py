@@ -21,7 +21,7 @@ from torch import Tensor
 from training.data.augment import photometric
 from training.data.check import Partners, require_conditions
 from training.data.image_store import ImageStore, random_box
-from training.data.places import SAME_VIEW, jittered, metres_apart, same_place
+from training.data.places import SAME_VIEW, jittered, same_place
 from training.data.sources import Photo
 from training.disam.config import AlignedConfig
 from training.errors import TrainingError
@@ -46,8 +46,6 @@ class Aligned:
     a: Tensor  # images of the first domain [B, 3, H, W] in [−1, 1]
     b: Tensor  # their partners in the second domain
     different: Tensor  # bool [B, B], whether a[i] and b[j] surely show two places
-    # Distances [B, B] [m], infinite where unknown or seen in another direction; None: not needed
-    metres: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -130,16 +128,12 @@ class Sampler:
         different = ~same_place(
             places_a, places_b, radius=config.negative_radius, angle=180.0, overlap=SAME_VIEW
         )
-        metres = None
-        if config.soft > 0:
-            metres = torch.from_numpy(metres_apart(places_a, places_b, config.angle)).float()
-            metres[[self.store.photos[row].tiled for row in rows]] = torch.inf  # crops are places
         strength = self.store.crops.photometric
         x, y = (
             torch.stack([photometric(self.store.crop(*crop), strength, of_stage) for crop in c])
             for c in (crops_a, crops_b)
         )
-        return Aligned((a, b), x, y, torch.from_numpy(different), metres)
+        return Aligned((a, b), x, y, torch.from_numpy(different))
 
     def _rows_of_batch(
         self, rows: list[int], count: int, radius: float, random: np.random.Generator

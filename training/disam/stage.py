@@ -112,9 +112,6 @@ class StageRun(StageBase[TrainConfig]):
                     stage=self.stage,
                     config=self.config.aligned,
                     descriptor=self.config.descriptor,
-                    hard=hard,
-                    form=self.config.triplets.form,
-                    scales=self.scales,
                 )
         return terms, ways
 
@@ -125,10 +122,8 @@ class StageRun(StageBase[TrainConfig]):
             images = (unpaired.a, unpaired.b, unpaired.more_a, unpaired.more_b)
             unpaired = Unpaired(unpaired.domains, *(self.move(x) for x in images))
         if aligned is not None:
-            different, metres = aligned.different.to(self.device), aligned.metres
-            metres = None if metres is None else metres.to(self.device)
             pair = self.move(aligned.a), self.move(aligned.b)
-            aligned = Aligned(aligned.domains, *pair, different, metres)
+            aligned = Aligned(aligned.domains, *pair, aligned.different.to(self.device))
         return Batch(unpaired, aligned)
 
     def memory_state(self) -> State:
