@@ -18,10 +18,23 @@ def derive(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {"claims": {**paper_claims(results), "stale": stale}}
 
 
-# What trainings measure that no localizer judges: networks, losses, and the matching of features.
-TRAINING = (
-    "disam_ros/models",
-    *(f"training/disam/{name}.py" for name in ("losses", "matching", "pairs", "steps")),
+# What trainings measure: networks, terms and matching. Tests hold the values of losses.
+PAIRED = (
+    "disam_ros/models/mobile.py",
+    "disam_ros/models/similarity.py",
+    "training/disam/matching.py",
+    "training/disam/pairs.py",
+)
+TRANSLATED = (
+    "disam_ros/models/networks.py",
+    "disam_ros/models/similarity.py",
+    "training/disam/steps.py",
+)
+GLOBAL = (
+    "disam_ros/models/global_descriptors",
+    "training/global_descriptors/neighbourhoods.py",
+    "training/global_descriptors/terms.py",
+    "training/global_descriptors/tuples.py",
 )
 PAGE = Page(
     "research",
@@ -38,7 +51,12 @@ PAGE = Page(
         "webcam_encoders": Path("runs/webcam_encoders"),
         "new_condition": Path("runs/new_condition"),
     },
-    judged=dict.fromkeys(("webcam_encoders", "new_condition", "ablation"), TRAINING),
+    judged={
+        "companions": GLOBAL,
+        "webcam_encoders": PAIRED,
+        "new_condition": (*PAIRED, *TRANSLATED),
+        "ablation": TRANSLATED,
+    },
     derive=derive,
     path="research/experiments",
 )

@@ -34,6 +34,17 @@ def test_every_row_is_a_valid_recipe_of_the_same_budget_unless_its_name_says_oth
     assert tuples == 13 and pairs in (13, 16)
 
 
+def test_other_seeds_are_trained_with_the_better_rate_alone(tmp_path):
+    slow = dict(zip(companions_rows.TUPLES, companions_rows.RATED, strict=True))
+    for name, best in (("triplet", 41.0), ("multi-similarity", 43.0)):
+        stored_row(name, 0, tmp_path, 0.4)
+        stored_row(slow[name], 0, tmp_path, 0.6, best)
+    missing = companions.measure((0, 1), finished=True, root=tmp_path)["missing"]
+    assert "triplet, seed 1" in missing and f"{slow['multi-similarity']}, seed 1" in missing
+    assert f"{slow['triplet']}, seed 1" not in missing
+    assert "multi-similarity, seed 1" not in missing
+
+
 def test_what_the_claims_compare_is_trained_with_every_seed():
     runs = list(companions.experiment().runs((5, 6)))
     often = {name for name, row in ROWS.items() if not row.once}

@@ -2,9 +2,11 @@
 """Claims compare what the papers compare, judged alike on both sides, from the stored figures."""
 
 import json
+import subprocess
 
 import pytest
 
+from benchmark.machine import is_stale
 from benchmark.research import ablation, companions_rows, new_condition, webcam_encoders
 from benchmark.research import paper_claims as claims
 from benchmark.research.gains import ABOVE, BELOW, CHANCE, MISSING, MIXED, ONE, gain
@@ -99,6 +101,15 @@ def test_rows_of_the_paper_that_were_not_trained_are_named():
     table = claims.paper_claims({"ablation": trained})
     assert [line.row for line in table["table_vi"]] == [claims.ADAPTIVE] * 2
     assert set(table["untrained"]) == set(claims.TABLE_VI) - {claims.FCL, claims.ADAPTIVE}
+
+
+@pytest.mark.parametrize("section", PAGE.judged)
+def test_claims_are_of_todays_networks_and_terms(section):
+    measured_under = stored()[section]["measured_under"]
+    name = measured_under.removeprefix("commit ").split(",")[0]
+    if subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], check=False).returncode:
+        pytest.skip(f"commit {name} is not in this clone")
+    assert not is_stale(measured_under, PAGE.judged[section])
 
 
 def test_without_any_figure_there_is_no_table():
