@@ -37,7 +37,7 @@ from benchmark.research.companions_rows import (
 )
 from benchmark.research.experiment import Experiment, Rows, main
 from benchmark.research.prior_trials import prior_figures
-from disam_ros.config import LocalizerConfig, MapBuilderConfig
+from disam_ros.config import LocalizerConfig, MapBuilderConfig, SequenceConfig
 from disam_ros.datasets.sources import open_dataset
 from disam_ros.evaluation import Criteria, evaluate_drive, judge
 from disam_ros.localization.localizer import Localizer
@@ -50,6 +50,8 @@ SEEDS = (0, 1, 2)
 NOISES = (10.0, 25.0, 50.0)  # metres of priors
 DISTANCES = (1.0, 2.0, 5.0, 10.0, 15.0, 25.0, 50.0)  # metres of recall@D
 FIGURES = "figures.json"  # of a trained row
+# Every image is answered by itself, as in the papers.
+ALONE = LocalizerConfig(device="cpu", min_probability=0.0, sequence=SequenceConfig(enabled=False))
 PICTURE = Path("docs/images/companions.png")
 
 
@@ -129,7 +131,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "map"
         place_map = build_map(open_dataset(places), model, target, everything, show_progress=False)
-        localizer = Localizer(model, place_map, LocalizerConfig(device="cpu"))
+        localizer = Localizer(model, place_map, ALONE)
         results = {}
         for condition in CONDITIONS:
             source = open_dataset(queries(condition, root))
