@@ -66,7 +66,8 @@ def measure(
     _, rates = at_best_rates(first)
     slower = {name: slow for name, slow in zip(TUPLES, RATED, strict=True) if name in rates}
     worse = [name if rates[name] == SLOW else slow for name, slow in slower.items()]
-    rows, missing = replace(study, once=[*study.once, *worse]).measure(seeds, finished)
+    once = dict.fromkeys([*study.once, *worse])
+    rows, missing = replace(study, once=list(once)).measure(seeds, finished)
     rows, rates = at_best_rates(rows)
     return {
         "steps": STEPS,
