@@ -16,7 +16,6 @@ section is written. Runs lie in runs/ablation and are resumed or reused.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.networks import encoders_of, load_recipe, recipe_of
+from benchmark.research.curves import Line, draw_curves, line_of
 from benchmark.research.experiment import Experiment, Rows, keep, main, progress_of
 from benchmark.research.offline_town import REFERENCE, Shares, Town, features
 from disam_ros.config import DescriptorConfig, LocalizerConfig
-from disam_ros.files.writing import write_json
 from disam_ros.models.similarity import coarse_descriptor, fine_descriptor
 from training.disam.config import TrainConfig
 from training.disam.networks import create_networks
@@ -44,13 +43,13 @@ from training.engine.validate import Encoder
 CANDIDATES = LocalizerConfig().candidates
 RECIPE = Path("config/train_ablation.yaml")
 RUNS = Path("runs/ablation")
+PICTURE = Path("docs/images/ablation.png")
 SEEDS = (0, 1)
 STEPS = 6_000  # of each row, after the translation
 CONDITIONS = ("autumn_rain", "winter_snow", "night")
 WHOLE = DescriptorConfig(coarse_grid=256, fine_grid=256)  # more cells than any features have
 TRAINING = "training.json"  # of a finished run: recall against steps, losses, seconds
 JUDGED = "judged.json"  # of a finished run: shares within the thresholds
-CURVE = "curve.json"  # by step of a run: shares by metric, condition and threshold
 METRICS = ("coarse", "fine")
 TWO_STAGES = "coarse-to-fine"
 
@@ -152,10 +151,9 @@ def curve_of(
     """Means over the conditions by seed, step, metric and threshold."""
     curves = {}
     for seed in seeds:
-        points = json.loads((study.folder(row, int(seed)) / CURVE).read_text())
         curves[seed] = {
             step: {metric: mean_of(by) for metric, by in metrics.items()}
-            for step, metrics in points.items()
+            for step, metrics in study.curve(row, int(seed)).items()
         }
     return curves
 
@@ -173,7 +171,7 @@ def translations(recipe: TrainConfig, runs: Path, judge: Judge) -> Experiment[Tr
         return recipe_of(recipe.to_json())
 
     rows = {FIRST: f"{FIRST}-{{seed}}"}
-    return Experiment("ablation", runs, rows, overlay, trained, TRAINING, watch=judge.record)
+    return Experiment("ablation", runs, rows, overlay, trained, TRAINING, point=judge.point)
 
 
 def experiment(recipe: TrainConfig, runs: Path, judge: Judge) -> Experiment[TrainConfig]:
@@ -197,7 +195,7 @@ def experiment(recipe: TrainConfig, runs: Path, judge: Judge) -> Experiment[Trai
         return recipe_of({**start.to_json(), "initial": str(weights), "stages": [stage]})
 
     rows = {name: f"row{number}-{{seed}}" for number, name in enumerate(ROWS)}
-    return Experiment("ablation", runs, rows, overlay, trained, TRAINING, watch=judge.record)
+    return Experiment("ablation", runs, rows, overlay, trained, TRAINING, point=judge.point)
 
 
 def trained(row: str, seed: int, run: Loop[TrainConfig]) -> dict[str, Any]:
@@ -220,12 +218,9 @@ class Judge:
     def town(self) -> Town:
         return Town.read(self._size, CONDITIONS)
 
-    def record(self, folder: Path, step: int, encoders: Encoders) -> None:
-        """Adds a point to the curve of a run."""
-        file = folder / CURVE
-        points = json.loads(file.read_text()) if file.exists() else {}
-        points[str(step)] = self.shares(encoders, encoders, METRICS)
-        write_json(file, points)
+    def point(self, encoders: Encoders) -> dict[str, dict[str, Shares]]:
+        """Shares of one model by metric and condition."""
+        return self.shares(encoders, encoders, METRICS)
 
     def shares(
         self,
@@ -277,6 +272,20 @@ def coarse_to_fine(queries: Descriptors, references: Descriptors) -> NDArray[Any
     ]
     result: NDArray[Any] = top[np.arange(len(top)), np.argmax(fine, axis=1)]
     return result
+
+
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
+    """Shares within the widest threshold against steps: of the translation, of the rows from it."""
+    widest = list(results["bound"][CONDITIONS[0]])[-1]
+
+    def line(row: str, metric: str) -> Line:
+        return line_of(results["curves"][row], lambda point: 100 * point[metric][widest])
+
+    rows = [name for name in results["curves"] if name != FIRST]
+    panels = {FIRST: {metric: line(FIRST, metric) for metric in METRICS}}
+    for metric in METRICS:
+        panels[f"rows, ranked by {metric}"] = {row: line(row, metric) for row in rows}
+    draw_curves(path, panels, f"within {widest} (%)")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from training.train import open_run
 STOPPED = 130  # exit code after Ctrl-C
 SHARE = 0.5  # of the trained weights in the average with the start
 RECALL = "recall.json"  # what `recalls` keeps of a run
+CURVE = "curve.json"  # of a run, by step: figures of the encoders at each validation
 
 Config = TypeVar("Config", bound=RunConfig)
 Rows = dict[str, dict[str, Any]]  # figures by row and seed
@@ -49,8 +50,8 @@ class Experiment(Generic[Config]):
     judge: Callable[[str, int, Loop[Config]], dict[str, Any]]  # figures of a finished run
     kept: str = RECALL  # file of the figures in a run directory
     once: Sequence[str] = ()  # rows of the first seed alone, after its others
-    # Called at each validation with run directory, step of the stage and encoders by domain
-    watch: Callable[[Path, int, Mapping[str, Encoder]], None] | None = None
+    # Figures of the encoders, by domain, at each validation; they make the curve of a run
+    point: Callable[[Mapping[str, Encoder]], Any] | None = None
 
     def folder(self, row: str, seed: int) -> Path:
         """Returns the run directory."""
@@ -67,12 +68,23 @@ class Experiment(Generic[Config]):
 
         def trained() -> dict[str, Any]:
             run: Loop[Config] = open_run(self.config(row, seed), resume=True)
-            if self.watch is not None:
-                run.watch = partial(self.watch, run.directory)
+            run.watch = partial(self.record, run.directory)
             run.run()
             return self.judge(row, seed, run)
 
         return keep(self.folder(row, seed) / self.kept, trained)
+
+    def curve(self, row: str, seed: int) -> dict[str, Any]:
+        """Returns the figures of a run by step."""
+        points: dict[str, Any] = json.loads((self.folder(row, seed) / CURVE).read_text())
+        return points
+
+    def record(self, folder: Path, step: int, encoders: Mapping[str, Encoder]) -> None:
+        """Adds a point to the curve of a run; a step that is repeated replaces its point."""
+        if self.point is not None:
+            file = folder / CURVE
+            points = json.loads(file.read_text()) if file.exists() else {}
+            write_json(file, points | {str(step): self.point(encoders)})
 
     def read(self, row: str, seed: int) -> dict[str, Any] | None:
         """Returns the figures of a finished run; None: there are none yet."""

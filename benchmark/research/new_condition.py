@@ -6,11 +6,11 @@ summer_day knows; its images by night teach the ceiling alone as what they are, 
 camera. In the other arms the night's encoder learns from the images by day, restyled as night
 (config/train_new_condition.yaml); colour transfer and translation saw the nights of all cameras, in
 no order. A translation is trained for each seed (config/train_translation.yaml: the paper's
-networks). Judged as webcam_encoders.py does: on the two cameras of data/dnim/test, and once on
-Gardens Point by night.
+networks). Judged as webcam_encoders.py does, on photographs of cameras and streets that taught
+nothing.
 
-`python -m benchmark.research.new_condition [SEED ...]` trains and judges, an hour a seed; all
-seeds: the section is written. Runs lie in runs/new_condition and are resumed or reused.
+`python -m benchmark.research.new_condition [SEED ...]` trains and judges, an hour and a half a
+seed; all seeds: the section is written. Runs lie in runs/new_condition and are resumed or reused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.networks import backbone, load_recipe, recipe_of
+from benchmark.networks import load_recipe, recipe_of
 from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
 from benchmark.research.restyled import (
     ColourTransfer,
@@ -34,7 +34,15 @@ from benchmark.research.restyled import (
     Translation,
     photometrically,
 )
-from benchmark.research.webcam_encoders import DAY, NIGHT, SHIFT, Judge
+from benchmark.research.webcam_encoders import (
+    DAY,
+    NIGHT,
+    SHIFT,
+    Judge,
+    curves_of,
+    draw_recalls,
+    watched,
+)
 from disam_ros import image
 from disam_ros.errors import DatasetError
 from disam_ros.files.writing import part_of
@@ -45,6 +53,7 @@ from training.engine.loop import Loop
 RECIPE = Path("config/train_new_condition.yaml")
 TRANSLATION = Path("config/train_translation.yaml")
 RUNS = Path("runs/new_condition")
+PICTURE = Path("docs/images/new_condition.png")
 DATA = Path("data")
 SEEDS = (0, 1, 2)
 IMAGES = 10  # of a camera by day, and as many by night
@@ -63,15 +72,17 @@ def measure(
 ) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
-    rows: by arm and seed the recall "trained" and "averaged" [%] by column, and "seconds". start:
-    that of the ImageNet weights. queries: number by column. translation: its steps and, by seed,
-    seconds. Raises DatasetError without the data.
+    rows: by arm and seed the recall "trained" and "averaged" [%] by column, and "seconds". curves:
+    by arm, seed and step that of the trained weights. start: that of the ImageNet weights. queries:
+    number by column. translation: its steps and, by seed, seconds. Raises DatasetError without the
+    data.
     """
-    recipe = arm_recipe([])
+    recipe = arm_recipe([], data)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, data)
     translators, _ = translations(runs, data).measure(seeds, finished)
-    rows, _ = arms(judge, runs, data).measure(seeds, finished)
+    study = arms(judge, runs, data)
+    rows, _ = study.measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
@@ -86,13 +97,15 @@ def measure(
         },
         "start": judge.recall(judge.start),
         "rows": rows,
+        "curves": curves_of(study, rows),
     }
 
 
-def arm_recipe(data: list[str]) -> TrainConfig:
-    """The recipe that teaches the night."""
-    values = load_recipe(RECIPE).to_json()
-    return recipe_of(values | {"initial": str(backbone(values["initial"])), "data": data})
+def arm_recipe(images: list[str], data: Path = DATA) -> TrainConfig:
+    """The recipe that teaches the night from images. data: to judge it by."""
+    recipe = watched(RECIPE, data)
+    recipe.data = images
+    return recipe
 
 
 def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[TrainConfig]:
@@ -101,8 +114,9 @@ def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[Train
         name="a new condition",
         root=runs,
         rows={arm: f"{arm.replace(' ', '_')}-{{seed}}" for arm in ARMS},
-        overlay=lambda arm, seed: arm_recipe([f"webcams:{views(arm, seed, runs, data)}"]),
+        overlay=lambda arm, seed: arm_recipe([f"webcams:{views(arm, seed, runs, data)}"], data),
         judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
+        point=judge.recall_of,
     )
 
 
@@ -113,14 +127,14 @@ def views(arm: str, seed: int, runs: Path, data: Path) -> Path:
         return folder
     chosen, random = cameras(data), np.random.default_rng(seed)
     styles = [path for _, nights in chosen.values() for path in nights]
-    restyle = restyling(arm, seed, styles, runs, data)
+    restyle = None if arm == TRUE else restyling(arm, seed, styles, runs, data)
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     for camera, (days, nights) in chosen.items():
         by_day, by_night = (part / camera / domain for domain in (DAY, NIGHT))
         pictures = [image.read(path) for path in days]
         _write(by_day, pictures)
-        if arm == TRUE:
+        if restyle is None:
             _write(by_night, [image.read(path) for path in nights])
         else:
             _write(by_night, [restyle(picture, random) for picture in pictures * STYLES])
@@ -179,6 +193,11 @@ def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     if not names:
         raise DatasetError(f"{folder}: no camera with {IMAGES} images by day and by night")
     return names
+
+
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
+    """Recall of the trained weights against steps, a panel a column."""
+    draw_recalls(results, path)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@
 `python -m benchmark.research.webcam_encoders [SEED ...]` trains config/train_webcam_encoders.yaml
 on the photographs of data/tilde and data/dnim/train, two minutes a run; all seeds: the section is
 written. Runs lie in runs/webcam_encoders and are resumed or reused. Judged by the shift-tolerant
-matching of run time: on the two cameras of data/dnim/test, and once on Gardens Point by night.
+matching of run time: on the two cameras of data/dnim/test and on Gardens Point by night, at the
+last step. The recalls against steps are drawn, nothing is chosen by them.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ import torch
 
 from benchmark.accuracy import gardens_point
 from benchmark.networks import backbone, encoders_of, load_recipe, pretrained, recipe_of
-from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
+from benchmark.research.curves import draw_curves, line_of
+from benchmark.research.experiment import SHARE, Experiment, Rows, main, recalls, settings_of
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
 from training.engine.networks import State
-from training.engine.validate import ValidationSet, load_validation, query_counts, recall
+from training.engine.validate import Encoder, ValidationSet, load_validation, query_counts, recall
 from training.settings import ValidationConfig
 
 RECIPE = Path("config/train_webcam_encoders.yaml")
 RUNS = Path("runs/webcam_encoders")
+PICTURE = Path("docs/images/webcam_encoders.png")
 DATA = Path("data")
 SEEDS = (0, 1, 2, 3, 4)
 DAY, NIGHT = "summer_day", "night"
@@ -36,6 +40,7 @@ EACH = "contrastive"
 ADAPTED = "contrastive, shared trunk with adapters"
 ONE = "contrastive, one encoder for all"
 SHARING = {EACH: "none", ADAPTED: "trunk", ONE: "all"}  # by row, what encoders have in common
+EVERY = 20  # steps from one point of a curve to the next
 TILES = "night tiles"  # of DNIM's test cameras
 DRIVES = {f"{day} → night_right": day for day in ("day_left", "day_right")}  # of Gardens Point
 SHIFT = 0.25  # of the tiles that are judged
@@ -46,8 +51,9 @@ def measure(
 ) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
 
-    rows: by name and seed the recall "trained" and "averaged" [%] by column. start: that of the
-    ImageNet weights. queries: number by column. Raises DatasetError without the data.
+    rows: by name and seed the recall "trained" and "averaged" [%] by column. curves: by name, seed
+    and step that of the trained weights. start: that of the ImageNet weights. queries: number by
+    column. Raises DatasetError without the data.
     """
     recipe = row_recipe(EACH, data)
     torch.set_num_threads(recipe.threads)
@@ -58,6 +64,7 @@ def measure(
         rows={row: f"{number}-{{seed}}" for number, row in enumerate(SHARING)},
         overlay=lambda row, seed: row_recipe(row, data),
         judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
+        point=judge.recall_of,
     )
     rows, _ = study.measure(seeds, finished)
     return {
@@ -67,15 +74,51 @@ def measure(
         "queries": judge.queries,
         "start": judge.recall(judge.start),
         "rows": rows,
+        "curves": curves_of(study, rows),
     }
+
+
+def curves_of(study: Experiment[TrainConfig], rows: Rows) -> dict[str, dict[str, Any]]:
+    """Recall of the trained weights by row, seed, step and column."""
+    return {row: {s: study.curve(row, int(s)) for s in by_seed} for row, by_seed in rows.items()}
+
+
+def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
+    """Recall of the trained weights against steps, a panel a column."""
+    draw_recalls(results, path)
+
+
+def draw_recalls(results: dict[str, Any], path: Path) -> None:
+    """Draws the curves of `curves_of`."""
+    panels = {
+        column: {
+            row: line_of(curves, itemgetter(column)) for row, curves in results["curves"].items()
+        }
+        for column in results["start"]
+    }
+    draw_curves(path, panels, "recall@1 (%)")
 
 
 def row_recipe(row: str, data: Path = DATA) -> TrainConfig:
     """The recipe with what the encoders of a row share, and where the data lie."""
-    values: dict[str, Any] = load_recipe(RECIPE).to_json()
-    values["network"]["sharing"] = SHARING[row]
+    recipe = watched(RECIPE, data)
+    recipe.network.sharing = SHARING[row]
+    return recipe
+
+
+def watched(path: Path, data: Path) -> TrainConfig:
+    """Returns a recipe with its data in a folder, judged on tiles every few steps."""
+    values: dict[str, Any] = load_recipe(path).to_json()
     values["data"] = [entry.replace(str(DATA), str(data)) for entry in values["data"]]
-    return recipe_of(values | {"initial": str(backbone(values["initial"]))})
+    values["initial"] = str(backbone(values["initial"]))
+    recipe = recipe_of(values)
+    recipe.validation, recipe.validate_every = tiles(data), EVERY
+    return recipe
+
+
+def tiles(data: Path) -> ValidationConfig:
+    """Returns the choice of DNIM's test cameras, cut into tiles."""
+    return ValidationConfig(data=[f"webcams:{data / 'dnim' / 'test'}"], reference=DAY, shift=SHIFT)
 
 
 class Judge:
@@ -91,8 +134,11 @@ class Judge:
         return {name: query_counts(images)[NIGHT] for name, images in self._validations.items()}
 
     def recall(self, state: State) -> dict[str, float]:
-        """Recall@1 [%] by column."""
-        encoders = encoders_of(self._recipe, state)
+        """Recall@1 [%] of weights by column."""
+        return self.recall_of(encoders_of(self._recipe, state))
+
+    def recall_of(self, encoders: Mapping[str, Encoder]) -> dict[str, float]:
+        """Recall@1 [%] of encoders, by domain, by column."""
         similarity = similarity_of(self._recipe.stages[0].name, self._recipe.descriptor)
         return {
             name: recall(encoders, similarity, images, torch.device("cpu"))[NIGHT]
@@ -101,10 +147,7 @@ class Judge:
 
     @cached_property
     def _validations(self) -> dict[str, ValidationSet]:
-        tiles = ValidationConfig(
-            data=[f"webcams:{self._data / 'dnim' / 'test'}"], reference=DAY, shift=SHIFT
-        )
-        results = {TILES: self._load(tiles)}
+        results = {TILES: self._load(tiles(self._data))}
         for name, day in DRIVES.items():
             with tempfile.TemporaryDirectory() as scratch:
                 folders = {

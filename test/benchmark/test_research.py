@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install -e '.[r
 
 from benchmark.networks import load_recipe, recipe_of
 from benchmark.research import ablation, new_condition, restyled, webcam_encoders
+from benchmark.research.curves import draw_curves, line_of
 from benchmark.research.experiment import Experiment
 from benchmark.research.offline_town import REFERENCE, Town
 from benchmark.research.page import PAGE
@@ -46,9 +47,9 @@ def test_a_curve_has_a_point_by_both_metrics_at_each_validation_and_a_repeated_s
     queries = {condition: images[1:] for condition in ablation.CONDITIONS}
     judge.town = Town(images, poses, queries, dict.fromkeys(queries, poses[1:]))
     encoders = dict.fromkeys((REFERENCE, *queries), lambda batch: batch)
+    study = Experiment("ablation", tmp_path, {"row": "."}, None, None, point=judge.point)
     for step in (0, 500, 500):
-        judge.record(tmp_path, step, encoders)
-    study = Experiment("ablation", tmp_path, {"row": "."}, None, None)
+        study.record(tmp_path, step, encoders)
     curve = ablation.curve_of(study, "row", ["0"])["0"]
     assert list(curve) == ["0", "500"] and set(curve["500"]) == set(ablation.METRICS)
     assert all(share == 1.0 for by in curve["500"].values() for share in by.values())
@@ -91,9 +92,15 @@ def test_photographs_have_a_table_of_all_rows_and_seeds(tmp_path, monkeypatch, m
         return {"trained": recall, "averaged": recall, "seconds": 60.0}
 
     start = dict.fromkeys(COLUMNS, 40.0)
-    judge = SimpleNamespace(recall=lambda state: start, start={}, queries=dict.fromkeys(start, 9))
+    judge = SimpleNamespace(
+        recall=lambda state: start,
+        recall_of=lambda encoders: start,
+        start={},
+        queries=dict.fromkeys(start, 9),
+    )
     monkeypatch.setattr(module, "Judge", lambda recipe, data: judge)
     monkeypatch.setattr(Experiment, "figures", figures)
+    monkeypatch.setattr(Experiment, "curve", lambda *_: {"0": start, "20": start})
     monkeypatch.setattr(new_condition, "cameras", lambda data: {"a": ([], [])})
     name = module.__name__.split(".")[-1]
     results = module.measure((0, 1), runs=tmp_path, data=tmp_path)
@@ -103,6 +110,8 @@ def test_photographs_have_a_table_of_all_rows_and_seeds(tmp_path, monkeypatch, m
     for row in results["rows"]:
         assert f"| {row} | averaged | {' | '.join(['50.5 (50.0–51.0)'] * 3)} |" in text
     assert "| start | | 40.0 | 40.0 | 40.0 |" in text
+    module.draw(results, tmp_path / "picture.png")
+    assert read(tmp_path / "picture.png").std() > 0
 
 
 @pytest.fixture
@@ -129,12 +138,22 @@ def webcams(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_curve_is_drawn_with_the_value_of_every_seed_at_every_step(tmp_path):
+    curves = {"0": {"0": [1.0], "20": [2.0]}, "1": {"0": [3.0], "20": [5.0]}}
+    line = line_of(curves, lambda point: 10 * point[0])
+    assert line == {0: [10.0, 30.0], 20: [20.0, 50.0]}
+    draw_curves(tmp_path / "one.png", {"panel": {"a": line}}, "m")
+    draw_curves(tmp_path / "two.png", {"panel": {"a": line}, "other": {"a": line}}, "m")
+    one, two = (read(tmp_path / name).shape for name in ("one.png", "two.png"))
+    assert two[1] == 2 * one[1] and two[0] == one[0]
+
+
 def test_arms_differ_by_what_restyles_and_the_ceiling_alone_has_the_nights(
     webcams, translation, monkeypatch
 ):
     monkeypatch.setattr(new_condition, "translations", lambda *_: translation)
     assert list(new_condition.cameras(webcams)) == ["a", "b"]
-    study = new_condition.arms(SimpleNamespace(), webcams / "runs", webcams)
+    study = new_condition.arms(SimpleNamespace(recall_of=None), webcams / "runs", webcams)
     configs, means = {}, {}
     for arm in new_condition.ARMS:
         configs[arm] = config = study.config(arm, 1)
