@@ -131,12 +131,18 @@ def keep(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def recalls(run: Loop[TrainConfig], start: State, recall: Callable[[State], Any]) -> dict[str, Any]:
-    """Returns the recall of a stage's weights, "trained" and "averaged" with the start, and
-    `progress_of` the run."""
+    """Returns the recall of a stage's weights, "trained" and "averaged" with the start, the "curve"
+    of the validations by step, and `progress_of` the run."""
     trained = load_stage(run.directory, run.config.stages[0].name)
     trained = {name: value for name, value in trained.items() if name.startswith("encoders/")}
     averaged = interpolated(start, trained, dict.fromkeys(run.config.domains, SHARE))
-    return {"trained": recall(trained), "averaged": recall(averaged), **progress_of(run)}
+    curve = {str(entry["step"]): entry["mean"] for entry in run.progress.history}
+    return {
+        "trained": recall(trained),
+        "averaged": recall(averaged),
+        "curve": curve,
+        **progress_of(run),
+    }
 
 
 def progress_of(run: Loop[TrainConfig]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.networks import load_recipe, recipe_of
+from benchmark.research import webcam_encoders
 from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
 from benchmark.research.restyled import (
     ColourTransfer,
@@ -34,15 +35,7 @@ from benchmark.research.restyled import (
     Translation,
     photometrically,
 )
-from benchmark.research.webcam_encoders import (
-    DAY,
-    NIGHT,
-    SHIFT,
-    Judge,
-    curves_of,
-    draw_recalls,
-    watched,
-)
+from benchmark.research.webcam_encoders import DAY, NIGHT, SHIFT, Judge, watched
 from disam_ros import image
 from disam_ros.errors import DatasetError
 from disam_ros.files.writing import part_of
@@ -72,17 +65,15 @@ def measure(
 ) -> dict[str, Any]:
     """Train what is missing and judge it. Returns JSON-able figures.
 
-    rows: by arm and seed the recall "trained" and "averaged" [%] by column, and "seconds". curves:
-    by arm, seed and step that of the trained weights. start: that of the ImageNet weights. queries:
-    number by column. translation: its steps and, by seed, seconds. Raises DatasetError without the
-    data.
+    rows: by arm and seed the recall "trained" and "averaged" [%] by column, "seconds" and the
+    "curve" of tiles by step. start: recall of the ImageNet weights. queries: number by column.
+    translation: its steps and, by seed, seconds. Raises DatasetError without the data.
     """
     recipe = arm_recipe([], data)
     torch.set_num_threads(recipe.threads)
     judge = Judge(recipe, data)
     translators, _ = translations(runs, data).measure(seeds, finished)
-    study = arms(judge, runs, data)
-    rows, _ = study.measure(seeds, finished)
+    rows, _ = arms(judge, runs, data).measure(seeds, finished)
     return {
         **settings_of(recipe, seeds),
         "share": SHARE,
@@ -97,7 +88,6 @@ def measure(
         },
         "start": judge.recall(judge.start),
         "rows": rows,
-        "curves": curves_of(study, rows),
     }
 
 
@@ -116,7 +106,6 @@ def arms(judge: Judge, runs: Path = RUNS, data: Path = DATA) -> Experiment[Train
         rows={arm: f"{arm.replace(' ', '_')}-{{seed}}" for arm in ARMS},
         overlay=lambda arm, seed: arm_recipe([f"webcams:{views(arm, seed, runs, data)}"], data),
         judge=lambda arm, seed, run: recalls(run, judge.start, judge.recall),
-        point=judge.recall_of,
     )
 
 
@@ -196,8 +185,8 @@ def cameras(data: Path) -> dict[str, tuple[list[Path], list[Path]]]:
 
 
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
-    """Recall of the trained weights against steps, a panel a column."""
-    draw_recalls(results, path)
+    """Recall of the trained weights on tiles against steps."""
+    webcam_encoders.draw(results, path)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@
 `python -m benchmark.research.webcam_encoders [SEED ...]` trains config/train_webcam_encoders.yaml
 on the photographs of data/tilde and data/dnim/train, two minutes a run; all seeds: the section is
 written. Runs lie in runs/webcam_encoders and are resumed or reused. Judged by the shift-tolerant
-matching of run time: on the two cameras of data/dnim/test and on Gardens Point by night, at the
-last step. The recalls against steps are drawn, nothing is chosen by them.
+matching of run time, at the last step: on the two cameras of data/dnim/test, whose recall against
+steps is drawn, and once on Gardens Point by night.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ import torch
 from benchmark.accuracy import gardens_point
 from benchmark.networks import backbone, encoders_of, load_recipe, pretrained, recipe_of
 from benchmark.research.curves import draw_curves, line_of
-from benchmark.research.experiment import SHARE, Experiment, Rows, main, recalls, settings_of
+from benchmark.research.experiment import SHARE, Experiment, main, recalls, settings_of
 from training.disam.config import TrainConfig
 from training.disam.matching import similarity_of
 from training.engine.networks import State
-from training.engine.validate import Encoder, ValidationSet, load_validation, query_counts, recall
+from training.engine.validate import ValidationSet, load_validation, query_counts, recall
 from training.settings import ValidationConfig
 
 RECIPE = Path("config/train_webcam_encoders.yaml")
@@ -51,9 +50,9 @@ def measure(
 ) -> dict[str, Any]:
     """Train what is missing and judge every row. Returns JSON-able figures.
 
-    rows: by name and seed the recall "trained" and "averaged" [%] by column. curves: by name, seed
-    and step that of the trained weights. start: that of the ImageNet weights. queries: number by
-    column. Raises DatasetError without the data.
+    rows: by name and seed the recall "trained" and "averaged" [%] by column, and the "curve" of
+    tiles by step. start: recall of the ImageNet weights. queries: number by column. Raises
+    DatasetError without the data.
     """
     recipe = row_recipe(EACH, data)
     torch.set_num_threads(recipe.threads)
@@ -64,7 +63,6 @@ def measure(
         rows={row: f"{number}-{{seed}}" for number, row in enumerate(SHARING)},
         overlay=lambda row, seed: row_recipe(row, data),
         judge=lambda row, seed, run: recalls(run, judge.start, judge.recall),
-        point=judge.recall_of,
     )
     rows, _ = study.measure(seeds, finished)
     return {
@@ -74,29 +72,16 @@ def measure(
         "queries": judge.queries,
         "start": judge.recall(judge.start),
         "rows": rows,
-        "curves": curves_of(study, rows),
     }
-
-
-def curves_of(study: Experiment[TrainConfig], rows: Rows) -> dict[str, dict[str, Any]]:
-    """Recall of the trained weights by row, seed, step and column."""
-    return {row: {s: study.curve(row, int(s)) for s in by_seed} for row, by_seed in rows.items()}
 
 
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
-    """Recall of the trained weights against steps, a panel a column."""
-    draw_recalls(results, path)
-
-
-def draw_recalls(results: dict[str, Any], path: Path) -> None:
-    """Draws the curves of `curves_of`."""
-    panels = {
-        column: {
-            row: line_of(curves, itemgetter(column)) for row, curves in results["curves"].items()
-        }
-        for column in results["start"]
+    """Recall of the trained weights on tiles against steps."""
+    lines = {
+        row: line_of({seed: found["curve"] for seed, found in by_seed.items()}, float)
+        for row, by_seed in results["rows"].items()
     }
-    draw_curves(path, panels, "recall@1 (%)")
+    draw_curves(path, {TILES: lines}, "recall@1 (%)")
 
 
 def row_recipe(row: str, data: Path = DATA) -> TrainConfig:
@@ -134,11 +119,8 @@ class Judge:
         return {name: query_counts(images)[NIGHT] for name, images in self._validations.items()}
 
     def recall(self, state: State) -> dict[str, float]:
-        """Recall@1 [%] of weights by column."""
-        return self.recall_of(encoders_of(self._recipe, state))
-
-    def recall_of(self, encoders: Mapping[str, Encoder]) -> dict[str, float]:
-        """Recall@1 [%] of encoders, by domain, by column."""
+        """Recall@1 [%] by column."""
+        encoders = encoders_of(self._recipe, state)
         similarity = similarity_of(self._recipe.stages[0].name, self._recipe.descriptor)
         return {
             name: recall(encoders, similarity, images, torch.device("cpu"))[NIGHT]

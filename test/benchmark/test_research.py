@@ -89,18 +89,17 @@ COLUMNS = (webcam_encoders.TILES, *webcam_encoders.DRIVES)
 def test_photographs_have_a_table_of_all_rows_and_seeds(tmp_path, monkeypatch, module):
     def figures(study, row, seed):
         recall = dict.fromkeys(COLUMNS, 50.0 + seed)
-        return {"trained": recall, "averaged": recall, "seconds": 60.0}
+        curve = {"0": 40.0, "20": 50.0 + seed}
+        return {"trained": recall, "averaged": recall, "curve": curve, "seconds": 60.0}
 
     start = dict.fromkeys(COLUMNS, 40.0)
     judge = SimpleNamespace(
         recall=lambda state: start,
-        recall_of=lambda encoders: start,
         start={},
         queries=dict.fromkeys(start, 9),
     )
     monkeypatch.setattr(module, "Judge", lambda recipe, data: judge)
     monkeypatch.setattr(Experiment, "figures", figures)
-    monkeypatch.setattr(Experiment, "curve", lambda *_: {"0": start, "20": start})
     monkeypatch.setattr(new_condition, "cameras", lambda data: {"a": ([], [])})
     name = module.__name__.split(".")[-1]
     results = module.measure((0, 1), runs=tmp_path, data=tmp_path)
@@ -153,7 +152,7 @@ def test_arms_differ_by_what_restyles_and_the_ceiling_alone_has_the_nights(
 ):
     monkeypatch.setattr(new_condition, "translations", lambda *_: translation)
     assert list(new_condition.cameras(webcams)) == ["a", "b"]
-    study = new_condition.arms(SimpleNamespace(recall_of=None), webcams / "runs", webcams)
+    study = new_condition.arms(SimpleNamespace(), webcams / "runs", webcams)
     configs, means = {}, {}
     for arm in new_condition.ARMS:
         configs[arm] = config = study.config(arm, 1)
