@@ -7,11 +7,11 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ from disam_ros.device import processor_name
 P = ParamSpec("P")
 T = TypeVar("T")
 JUDGED = "disam_ros/models", "disam_ros/localization"  # what figures depend on
+ANSWERS = Path("docs/answers.json")  # pairs of commits that answer alike (answers.py)
 
 
 def circumstances() -> str:
@@ -39,13 +40,24 @@ def commit() -> str:
     return f"{name}-dirty" if name and changed else name
 
 
-def is_stale(measured_under: str, judged: Sequence[str] = JUDGED) -> bool:
+def is_stale(
+    measured_under: str, judged: Sequence[str] = JUDGED, pairs: Sequence[Mapping[str, Any]] = ()
+) -> bool:
     """Whether figures are of changed files, of an unknown commit, or of one before the last change
     of what is judged. measured_under: their `circumstances`; judged: files and folders, by default
-    the package's models and localization."""
+    the package's models and localization; pairs: commits that answer alike, where figures are of
+    answers alone."""
     name = measured_under.removeprefix("commit ").split(",")[0]
-    changed = _git("diff", "--quiet", name, "HEAD", "--", *judged)  # fails for an unknown commit
-    return name.endswith("-dirty") or changed.returncode != 0
+    names = [name]
+    for pair in pairs:
+        if any(_unchanged(earlier, pair["before"], judged) for earlier in names):
+            names.append(pair["now"])
+    return name.endswith("-dirty") or not any(_unchanged(n, "HEAD", judged) for n in names)
+
+
+def _unchanged(before: str, now: str, judged: Sequence[str]) -> bool:
+    """Whether files are the same in both commits; False for unknown ones."""
+    return _git("diff", "--quiet", before, now, "--", *judged).returncode == 0
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.machine import JUDGED, circumstances, commit, is_stale
+from benchmark.machine import ANSWERS, JUDGED, circumstances, commit, is_stale
 from disam_ros.errors import DatasetError, ModelError
 from disam_ros.files.reading import parse_json, read_bytes
 from training.errors import TrainingError
@@ -42,6 +42,7 @@ class Page:
     trained: Mapping[str, Path] = field(default_factory=dict)
     # Files and folders whose change makes a section stale, where these are not JUDGED.
     judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    of_answers: bool = False  # figures hold as long as answers do (benchmark/answers.py)
     derive: Callable[[Mapping[str, dict[str, Any]]], dict[str, Any]] = (
         lambda figures: {}
     )  # more for the template
@@ -113,8 +114,10 @@ class Page:
     def write(self) -> None:
         """Writes the page of the stored figures, and marks those that are stale."""
         figures = self._figures()
+        pairs = json.loads(ANSWERS.read_text())["alike"] if self.of_answers else []
         for name, section in figures.items():
-            section["stale"] = is_stale(section["measured_under"], self.judged.get(name, JUDGED))
+            judged = self.judged.get(name, JUDGED)
+            section["stale"] = is_stale(section["measured_under"], judged, pairs)
         self._store(figures)
         self.document.write_text(self.render(figures))
 

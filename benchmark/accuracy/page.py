@@ -70,5 +70,6 @@ PAGE = Page(
         "photographs",
         "domains",
     ),
+    of_answers=True,
     derive=derive,
 )
