@@ -179,11 +179,6 @@ def fit_errors(
     return pose_errors(minimize(cost, start, method="L-BFGS-B", bounds=bounds).x)
 
 
-def inlier_model(matcher: str) -> InlierModel:
-    """The model of a matcher (matching.py), by its name."""
-    return MODELS[matcher]
-
-
 def _mixture(lead: Floats, failures: float) -> Floats:
     """log(f + (1 − f) exp(lead))."""
     mixed: Floats = np.logaddexp(np.log(failures), np.log1p(-failures) + lead)
@@ -193,7 +188,7 @@ def _mixture(lead: Floats, failures: float) -> Floats:
 # SIFT's ratio is fitted to images on and off the map by python -m benchmark.accuracy.inliers. Those
 # of the others were learned once, on 25 webcams by day, dusk and night and on the rendered town of
 # seed 50, whose images show other places of the map. `repetition`: of the most repetitive map.
-MODELS = {
+MODELS = {  # by local features
     "sift": InlierModel(
         ratio=InlierRatio(slope=16.0, failures=0.16, high=7.6),
         repetition=12.0,

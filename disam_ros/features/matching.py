@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.features.detection import unit_vectors
-from disam_ros.features.keypoints import Keypoints
 
 # Largest ratio of the best match's distance to the second best's (Lowe, IJCV 2004). Between day and
 # night a learned descriptor's second best match is hardly farther than the right one.
@@ -67,14 +66,3 @@ class _Mutual:
         farthest = max_ratio**2 * (1.0 - second)  # squared distances are 2 − 2 cos
         passed: Matches = pairs[1.0 - self._best <= farthest]
         return passed
-
-
-class NearestNeighbours:
-    """Mutual nearest neighbours of the descriptors. name: as in the tables of evidence."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = self.name = kind
-
-    def __call__(self, query: Keypoints, view: Keypoints) -> Matches:
-        """Pairs of rows int64 [M, 2] of two images' keypoints."""
-        return match(self.kind, query.descriptors, view.descriptors)

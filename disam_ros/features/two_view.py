@@ -21,7 +21,7 @@ from disam_ros.features.absolute_pose import (
     solve_pnp,
 )
 from disam_ros.features.keypoints import Keypoints
-from disam_ros.features.matching import NearestNeighbours
+from disam_ros.features.matching import match
 from disam_ros.geometry import PoseWithCovariance, Transform
 
 # Standard deviation of a keypoint, at least [pixels]: of SIFT and XFeat by the NEES of poses on
@@ -45,14 +45,15 @@ class TwoView:
     direction: Transform | None = None  # pose with a translation of unit length, if not metric
 
 
-def compare(matcher: NearestNeighbours, query: Keypoints, known: Keypoints) -> TwoView:
-    """Compares a query's keypoints with those of an image whose depths may be known.
+def compare(features: str, query: Keypoints, known: Keypoints) -> TwoView:
+    """Compares a query's keypoints with those of an image whose depths may be known. features: the
+    local features that made both.
 
     The pose is by PnP where enough matches of known depth agree, else the essential matrix, or the
     fundamental matrix where a camera has no intrinsics. Matches without depth count as inliers
     where they fit the epipolar geometry of the pose, so that numbers of inliers are comparable.
     """
-    pairs = matcher(query, known)
+    pairs = match(features, query.descriptors, known.descriptors)
     keypoints_here, keypoints_there = query[pairs[:, 0]], known[pairs[:, 1]]
     if keypoints_here.camera is None or keypoints_there.camera is None:
         agree = epipolar_inliers(keypoints_here.pixels, keypoints_there.pixels, EPIPOLAR_TOLERANCE)
@@ -62,7 +63,7 @@ def compare(matcher: NearestNeighbours, query: Keypoints, known: Keypoints) -> T
     solution = None
     if metric.sum() >= MIN_POINTS:
         solution = _metric_pose(
-            keypoints_here[metric], keypoints_there[metric], PIXEL_SIGMA[matcher.kind]
+            keypoints_here[metric], keypoints_there[metric], PIXEL_SIGMA[features]
         )
     if solution is not None:
         pose = solution.world_from_camera

@@ -82,7 +82,8 @@ class Calibration:
     lead_intercept: float = within(-LARGEST, LARGEST, default=-5.0)
     # Growth of horizontal, vertical, tilt and yaw per metre of spacing (root of a sum of squares).
     growth: list[float] = within(0.0, LARGEST, default_factory=lambda: [0.0] * 4)
-    keypoints: dict[str, PoseErrors] = field(default_factory=dict)  # of verified poses, by matcher
+    # Of verified poses, by local features
+    keypoints: dict[str, PoseErrors] = field(default_factory=dict)
     domains: dict[str, Calibration] = field(default_factory=dict)  # for queries of a domain
 
     def of(self, domain: str) -> Calibration:

@@ -20,13 +20,12 @@ from disam_ros.errors import ConfigError
 from disam_ros.features.inlier_evidence import (
     GAIN,
     MAP_ERRORS,
+    MODELS,
     InlierModel,
     PoseErrors,
-    inlier_model,
 )
 from disam_ros.features.keypoints import Keypoints
 from disam_ros.features.local_features import open_features, weights_of
-from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import PLACE_RADIUS, compare
 from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.localization.query import Candidates, Frame
@@ -66,8 +65,8 @@ class Verification:
 
 
 class Verifier:
-    """Verifies candidates of one map. device: of learned features. errors: of poses, by matcher;
-    of one that is not among them, MAP_ERRORS.
+    """Verifies candidates of one map. device: of learned features. errors: of poses, by
+    local features; of those that are not among them, MAP_ERRORS.
 
     Raises MapError where the map has no keypoints, ConfigError where their detector is missing or
     another.
@@ -84,7 +83,7 @@ class Verifier:
         header = place_map.header.keypoints
         assert header is not None
         self._count, self._repetition = header.count, header.repetition
-        self._features = open_features(header.features, device)
+        self.features, self._detector = header.features, open_features(header.features, device)
         weights = weights_of(header.features)
         if SAME_WEIGHTS.get(header.weights, header.weights) != weights:
             raise ConfigError(
@@ -92,18 +91,12 @@ class Verifier:
                 f"'{header.features}' ({header.weights[:12]}…) than those installed "
                 f"({weights[:12]}…): build the map again"
             )
-        self._matcher = NearestNeighbours(header.features)
-        self._errors = (errors or {}).get(self.matcher, MAP_ERRORS)
-
-    @property
-    def matcher(self) -> str:
-        """Name of the keypoints and the matcher."""
-        return self._matcher.name
+        self._errors = (errors or {}).get(self.features, MAP_ERRORS)
 
     @property
     def model(self) -> InlierModel:
         """What inliers are worth as evidence."""
-        return inlier_model(self.matcher)
+        return MODELS[self.features]
 
     def verify(self, view: Frame, rows: NDArray[np.int64]) -> list[Verification]:
         """Matches the keypoints of a view with these map images, in their order: with
@@ -115,7 +108,7 @@ class Verifier:
         if not len(rows):
             return []
         camera = view.lens or intrinsics(self._map.header.cameras, view.camera)
-        query = self._features.extract(view.image, self._count).seen_by(camera, view.image)
+        query = self._detector.extract(view.image, self._count).seen_by(camera, view.image)
         query = query if view.warp is None else query[view.warp.shows(query.pixels)]
         results: list[Verification] = []
         for row in rows:
@@ -156,7 +149,7 @@ class Verifier:
 
     def _compare(self, query: Keypoints, row: int) -> Verification:
         mapped = self._map.keypoints(row)
-        match = compare(self._matcher, query, mapped)
+        match = compare(self.features, query, mapped)
         pose = match.there_from_here
         if pose is not None:
             distance = float(np.linalg.norm(pose.pose.translation))

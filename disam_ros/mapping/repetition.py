@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disam_ros.camera import Camera
-from disam_ros.features.matching import NearestNeighbours
 from disam_ros.features.two_view import compare
 from disam_ros.mapping.keypoints import keypoints_of
 from disam_ros.mapping.rows import RowFile
@@ -38,7 +37,7 @@ def repetition(
     map_from_camera [n, 7]; descriptors: coarse [n, d]; camera: None without intrinsics. None where
     the images show one place only.
     """
-    matcher, inliers = NearestNeighbours(kind), []
+    inliers = []
     unit = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True).clip(1e-12)
     for index in evenly(len(rows), SAMPLES):
         gaps = np.linalg.norm(poses[:, :3] - poses[index, :3], axis=1)
@@ -48,7 +47,7 @@ def repetition(
         others = others[np.argsort(-(unit[others] @ unit[index]))[:SIMILAR]]
         query = keypoints_of(table[rows[index]], camera)
         views = (keypoints_of(table[row], camera) for row in rows[others])
-        inliers.append(max(compare(matcher, query, image).inliers for image in views))
+        inliers.append(max(compare(kind, query, image).inliers for image in views))
     return float(np.quantile(inliers, QUANTILE)) if inliers else None
 
 

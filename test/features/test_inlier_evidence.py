@@ -14,21 +14,20 @@ from disam_ros.features.inlier_evidence import (
     PoseErrors,
     fit_errors,
     fit_ratio,
-    inlier_model,
 )
 
 COUNTS = np.arange(0.0, 1500.0)
 EVERY = pytest.mark.parametrize("name", MODELS)
 
 
-def test_every_matcher_has_a_model():
+def test_all_local_features_have_a_model():
     assert set(DESCRIPTOR_BYTES) == set(MODELS)
 
 
 @EVERY
 @pytest.mark.parametrize("reference", [0.0, 10.0, 200.0])
 def test_more_inliers_are_more_evidence_within_bounds(name, reference):
-    model = inlier_model(name)
+    model = MODELS[name]
     ratios = model.log_ratio(COUNTS, np.full(len(COUNTS), reference), 20.0)
     assert (np.diff(ratios) >= 0).all() and np.isfinite(ratios).all()
     assert ratios[0] >= -3.0 and ratios[-1] <= 8.0
@@ -36,27 +35,27 @@ def test_more_inliers_are_more_evidence_within_bounds(name, reference):
 
 @EVERY
 def test_more_inliers_elsewhere_are_less_evidence(name):
-    ratios = inlier_model(name).log_ratio(np.full(len(COUNTS), 60.0), COUNTS, None)
+    ratios = MODELS[name].log_ratio(np.full(len(COUNTS), 60.0), COUNTS, None)
     assert (np.diff(ratios) <= 0).all() and ratios[0] > 0.5 > -0.5 > ratios[-1]
 
 
 @EVERY
 def test_inliers_are_less_evidence_on_a_repetitive_map(name):
-    model, others = inlier_model(name), np.zeros(1)
+    model, others = MODELS[name], np.zeros(1)
     ratios = [model.log_ratio(np.full(1, 60.0), others, r)[0] for r in (0.0, 10.0, 50.0, 100.0)]
     assert (np.diff(ratios) <= 0).all() and ratios[0] > ratios[-1]
 
 
 @EVERY
 def test_a_tie_says_nothing(name):
-    model = inlier_model(name)
+    model = MODELS[name]
     assert np.allclose(model.log_ratio(COUNTS[30:], COUNTS[30:], 30.0), 0.0, atol=1e-9)
     assert np.allclose(model.log_ratio(np.full(1, 30.0), np.zeros(1), 30.0), 0.0)
 
 
 @EVERY
 def test_among_candidates_each_inlier_counts_beside_those_of_chance(name):
-    model = inlier_model(name)
+    model = MODELS[name]
     weights = np.array([[model.log_weight(n, r) for n in range(500)] for r in (12.0, 24.0)])
     assert not weights[:, 0].any() and (np.diff(weights, axis=1) > 0).all()
     assert np.allclose(weights[0, :250], weights[1, ::2])  # only the ratio to chance counts

@@ -9,7 +9,12 @@ from scipy.spatial.transform import Rotation
 
 from disam_ros.geometry import Transform, is_covariance
 from disam_ros.localization.calibration import DEFAULT
-from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel, SequenceFilter
+from disam_ros.localization.sequence.bayes_filter import (
+    Evidence,
+    FilterModel,
+    MotionModel,
+    SequenceFilter,
+)
 from disam_ros.models.similarity import TEMPERATURE
 
 FLOOR = -3.0
@@ -38,7 +43,9 @@ def evidence(count, rows, strength=TYPICAL):
 def see(estimator, rows, ratios, floor=FLOOR, **arguments):
     """Update with an image; its odds are the lead of the best place over the others."""
     place, log_odds = best_place(estimator._positions, rows, ratios)
-    estimator.update(rows, ratios, floor, np.flatnonzero(place), log_odds, **arguments)
+    unseen = arguments.pop("unseen", None)
+    image = Evidence(rows, ratios, floor, np.flatnonzero(place), log_odds, unseen=unseen)
+    estimator.update(image, **arguments)
 
 
 def best_place(positions, rows, ratios):
@@ -142,13 +149,14 @@ def test_a_map_does_not_end_where_another_drive_goes_on():
 def test_a_place_that_images_go_on_to_resemble_grows_no_surer(road):
     ratios, place = np.zeros(300), np.zeros(300, bool)
     ratios[100], place[92:109] = 3.0, True
-    first = [road.update(np.arange(300), ratios, 0.0, place, 1.0), road.belief().on_map][1]
+    image = Evidence(np.arange(300), ratios, 0.0, place, 1.0)
+    first = [road.update(image), road.belief().on_map][1]
     for _ in range(20):
-        road.update(np.arange(300), ratios, 0.0, place, 1.0, fresh=0.0)
+        road.update(replace(image, fresh=0.0))
     again = road.belief().on_map
     assert again <= first + 1e-9
     for _ in range(20):
-        road.update(np.arange(300), ratios, 0.0, place, 1.0)
+        road.update(image)
     assert road.belief().on_map > again
 
 
@@ -263,7 +271,8 @@ def test_places_that_resemble_a_street_off_the_map_do_not_become_known(odometry,
 
 
 def test_scores_that_are_not_finite_say_nothing(road):
-    road.update(np.array([3, 4]), np.array([np.nan, np.inf]), FLOOR, np.array([3, 4]), 0.0)
+    rows = np.array([3, 4])
+    road.update(Evidence(rows, np.array([np.nan, np.inf]), FLOOR, rows, 0.0))
     shares = [road.belief().probability, road.belief().on_map]
     assert np.isfinite(shares).all()
 
@@ -306,7 +315,7 @@ def test_an_image_of_one_of_several_cameras_counts_less_against_the_map(road):
         place = np.arange(195, 206)
         for _ in range(4):
             ratios = np.full(len(place), 0.5)
-            estimator.update(place, ratios, FLOOR, place, -5.0, cameras=cameras)
+            estimator.update(Evidence(place, ratios, FLOOR, place, -5.0), cameras=cameras)
     assert estimators[1]._off < estimators[0]._off
 
 

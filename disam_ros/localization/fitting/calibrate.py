@@ -90,7 +90,7 @@ class _PoseError:
     """A verified pose: its error [6], PnP's covariance [6, 6], its inliers of known depth and its
     distance from the map image [m]."""
 
-    matcher: str
+    features: str
     offset: NDArray[np.float64]
     covariance: NDArray[np.float64]
     inliers: int
@@ -207,16 +207,16 @@ def _angle_error(errors: Sequence[_Error], axis: int) -> float:
 def _keypoint_errors(
     errors: Sequence[_PoseError], accuracy: tuple[float, float]
 ) -> dict[str, PoseErrors]:
-    """Errors of verified poses by matcher, but for those of too few poses."""
+    """Errors of verified poses by local features, but for those of too few poses."""
     fitted = {}
-    for matcher in {item.matcher for item in errors}:
-        poses = [item for item in errors if item.matcher == matcher]
+    for features in {item.features for item in errors}:
+        poses = [item for item in errors if item.features == features]
         if len(poses) >= DOMAIN_ANSWERS:
             offsets = np.stack([item.offset for item in poses])
             covariances = np.stack([item.covariance for item in poses])
             inliers = np.array([item.inliers for item in poses])
             distances = np.array([item.distance for item in poses])
-            fitted[matcher] = fit_pose_errors(offsets, covariances, inliers, distances, accuracy)
+            fitted[features] = fit_pose_errors(offsets, covariances, inliers, distances, accuracy)
     return fitted
 
 
@@ -332,7 +332,7 @@ def _verified(
         return []
     camera = (pose.pose @ answer.base_from_camera).translation
     distance = float(np.linalg.norm(mapped.translation - camera))
-    return [_PoseError(verifier.matcher, error, pose.covariance, verified.metric, distance)]
+    return [_PoseError(verifier.features, error, pose.covariance, verified.metric, distance)]
 
 
 def _posed(

@@ -72,6 +72,26 @@ class MotionModel:
     odometry_noise: float = 0.1
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an image says of where it was taken.
+
+    ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite. floor: of
+    all others. place: images of the best place [k]; log_odds: that it is the right one
+    (candidates.py); fresh: share of it that earlier images have not spoken for, 0…1: what lies off
+    the map and resembles a place goes on resembling it. unseen: images of which it says nothing,
+    bool [N]; None: none.
+    """
+
+    rows: NDArray[np.int64]
+    ratios: NDArray[np.float64]
+    floor: float
+    place: NDArray[np.int64]
+    log_odds: float
+    fresh: float = 1.0
+    unseen: NDArray[np.bool_] | None = None
+
+
 class SequenceFilter(Transitions):
     """poses: map_from_base of the map images in map order, [N, 7] tx ty tz qx qy qz qw. shares:
     prior weights of the copies of equal length that they consist of: the map, and those of a
@@ -185,41 +205,27 @@ class SequenceFilter(Transitions):
         self._mix(belief.astype(np.float64, copy=False), others, left)
 
     def update(
-        self,
-        rows: NDArray[np.int64],
-        ratios: NDArray[np.float64],
-        floor: float,
-        place: NDArray[np.int64],
-        log_odds: float,
-        new: float = 1.0,
-        doubt: float = 0.0,
-        unseen: NDArray[np.bool_] | None = None,
-        fresh: float = 1.0,
-        cameras: float = 1.0,
+        self, evidence: Evidence, new: float = 1.0, doubt: float = 0.0, cameras: float = 1.0
     ) -> None:
         """Measurement update by an image.
 
-        ratios: log likelihood ratios of map images `rows` [n], the floor's where not finite. floor:
-        of all others. place: images of the best place [k]; log_odds: that it is the right one
-        (candidates.py). new: share of the image that is independent of earlier ones, 0…1. doubt:
-        probability that it says nothing. unseen: images of which it says nothing [N]; None: none.
-        fresh: share of the best place that earlier images have not spoken for, 0…1: what lies off
-        the map and resembles a place goes on resembling it. cameras: number of them that see a
-        place at this moment.
+        new: share of it that is independent of earlier ones, 0…1. doubt: probability that it says
+        nothing. cameras: number of them that see a place at this moment.
         """
+        place, log_odds = evidence.place, evidence.log_odds
         first, self.is_uniform = self.is_uniform, False
-        factors = self._factors(rows, ratios, floor, unseen)
+        factors = self._factors(evidence)
         against = self._model.against / cameras
         alike, least = (0.0, -np.inf) if first else (self._model.alike, -against)
         off = self._weigh(factors, place, max(log_odds, least), alike)
         again = self._followed(factors) * float(np.exp(min(0.0, self._model.persists - log_odds)))
-        off += (1.0 - fresh) * max(0.0, again - off)
+        off += (1.0 - evidence.fresh) * max(0.0, again - off)
         exponent = new * (1.0 if first else self._model.evidence)
-        others, special = factors, np.concatenate([rows, place])  # no power of all N numbers
-        factors = np.full(len(self), np.exp(floor) ** exponent)
+        others, special = factors, np.concatenate([evidence.rows, place])
+        factors = np.full(len(self), np.exp(evidence.floor) ** exponent)  # no power of N numbers
         factors[special] = others[special] ** exponent
-        if unseen is not None:
-            factors[unseen] = off**exponent
+        if evidence.unseen is not None:
+            factors[evidence.unseen] = off**exponent
         self._multiply(factors, off**exponent, doubt)
 
     def verify(
@@ -229,11 +235,15 @@ class SequenceFilter(Transitions):
         new: float = 1.0,
         doubt: float = 0.0,
     ) -> None:
-        """Measurement update by an image's keypoints, arguments as of `update`: they speak for a
-        place, against the others and against off the map, and never against one, whose other images
-        were not compared."""
-        factors = self._factors(rows, np.maximum(ratios, 0.0), 0.0)
-        factors[rows] **= new * self._model.evidence
+        """Measurement update by an image's keypoints.
+
+        ratios: log likelihood ratios of map images `rows` [n]; new, doubt: as of `update`. They
+        speak for a place, against the others and against off the map, and never against one, whose
+        other images were not compared.
+        """
+        factors = np.ones(len(self))
+        ratios = np.where(np.isfinite(ratios), np.maximum(ratios, 0.0), 0.0)
+        factors[rows] = np.exp(ratios) ** (new * self._model.evidence)
         self._multiply(factors, 1.0, doubt)
 
     def _followed(self, factors: NDArray[np.float64]) -> float:
@@ -267,34 +277,22 @@ class SequenceFilter(Transitions):
         anywhere = max(best / odds - others, 0.0)
         return (1.0 - alike) * anywhere + alike * self._followed(factors) / odds
 
-    def support(
-        self,
-        rows: NDArray[np.int64],
-        ratios: NDArray[np.float64],
-        floor: float,
-        new: float = 1.0,
-        unseen: NDArray[np.bool_] | None = None,
-    ) -> float:
+    def support(self, evidence: Evidence, new: float = 1.0) -> float:
         """Likelihood ratio of an image, as of `update`, at the likeliest place; 1 where none is."""
         around = self._around(self.mode, self._positions[self.mode])
         if (share := float(self._belief[around].sum())) < CONSENSUS:
             return 1.0
-        factors = self._factors(rows, ratios, floor, unseen)[around]
+        factors = self._factors(evidence)[around]
         factors **= self._model.evidence * new
         return float(self._belief[around] @ factors) / share
 
-    def _factors(
-        self,
-        rows: NDArray[np.int64],
-        ratios: NDArray[np.float64],
-        floor: float,
-        unseen: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float64]:
+    def _factors(self, evidence: Evidence) -> NDArray[np.float64]:
         """Factors of an image on the belief in each map image [N]."""
+        ratios, floor = evidence.ratios, evidence.floor
         factors = np.full(len(self), np.exp(floor))
-        if unseen is not None:
-            factors[unseen] = 1.0
-        factors[rows] = np.exp(np.where(np.isfinite(ratios), ratios, floor))
+        if evidence.unseen is not None:
+            factors[evidence.unseen] = 1.0
+        factors[evidence.rows] = np.exp(np.where(np.isfinite(ratios), ratios, floor))
         return factors
 
     @property

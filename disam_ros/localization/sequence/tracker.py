@@ -22,7 +22,7 @@ from disam_ros.localization.calibration import Calibration, z_scores
 from disam_ros.localization.candidates import place_lead, place_log_odds
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Answer, Belief, Candidates, Query
-from disam_ros.localization.sequence.bayes_filter import FilterModel, MotionModel
+from disam_ros.localization.sequence.bayes_filter import Evidence, FilterModel, MotionModel
 from disam_ros.localization.sequence.odometry import Reading, motion
 from disam_ros.localization.sequence.places import NONE, Places
 from disam_ros.localization.sequence.track import DOUBTED, WINDOW, ClockVote, Track, VehicleCamera
@@ -182,20 +182,15 @@ class Tracker:
             order = np.argsort(ratios)  # of several that lead to one the likeliest counts
             states = track.filter.moved(states[order], then_from_now)
             ratios, states = ratios[order][states != NONE], states[states != NONE]
-        floor = calibration.low
+        place = self._place(camera, query, rows)
+        evidence = Evidence(states, ratios, calibration.low, *place, camera.unseen)
         doubt, new = 0.0, camera.information * track.weight()
         if len(track.cameras) > 1 and camera.information > 0.0:
-            camera.support = track.filter.support(
-                states, ratios, floor, camera.information, camera.unseen
-            )
+            camera.support = track.filter.support(evidence, camera.information)
             doubt = track.doubt_of(camera, self._model)
-        place, log_odds, fresh = self._evidence(camera, query, rows)
-        unseen = camera.unseen
-        track.filter.update(
-            states, ratios, floor, place, log_odds, new, doubt, unseen, fresh, track.seeing()
-        )
+        track.filter.update(evidence, new, doubt, track.seeing())
 
-    def _evidence(
+    def _place(
         self, camera: VehicleCamera, query: Query, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], float, float]:
         """States of the best place [k], the log odds that it is the right one, and the share of it
