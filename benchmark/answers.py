@@ -93,11 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(scratch)
         write_sets(folder / "sets")
         tree = extracted(before, folder / "tree")
-        found = differences(answers(tree, folder / "sets"), answers(ROOT, folder / "sets"))
-    print(table(found))
-    equal = all(by[name] <= most for by in found.values() for name, most in TOLERANCE.items())
+        largest = differences(answers(tree, folder / "sets"), answers(ROOT, folder / "sets"))
+    print(table(largest))
+    equal = all(by[name] <= most for by in largest.values() for name, most in TOLERANCE.items())
     if equal and not now.endswith("-dirty"):
-        remember(before, now, found)
+        remember(before, now, largest)
     return 0 if equal else 1
 
 
@@ -166,18 +166,18 @@ def differences(before: Rows, now: Rows) -> Differences:
     return results
 
 
-def table(found: Differences) -> str:
+def table(largest: Differences) -> str:
     """Makes a table in Markdown."""
     lines = [f"| largest difference | images | {' | '.join(TOLERANCE)} |", "|---" * 7 + "|"]
-    for name, by in found.items():
+    for name, by in largest.items():
         values = " | ".join(f"{by[key]:.1g}" for key in TOLERANCE)
         lines.append(f"| {name} | {by['images']} | {values} |")
     return "\n".join(lines)
 
 
-def remember(before: str, now: str, found: Differences) -> None:
+def remember(before: str, now: str, largest: Differences) -> None:
     """Notes in ANSWERS that both commits answer alike, and by which images."""
-    images = {name: int(by["images"]) for name, by in found.items()}
+    images = {name: int(by["images"]) for name, by in largest.items()}
     pair = {"before": before, "now": now, "images": images}
     write_json(ANSWERS, {"alike": [*json.loads(ANSWERS.read_text())["alike"], pair]})
 

@@ -78,7 +78,7 @@ def measure(
 def draw(results: dict[str, Any], path: Path = PICTURE) -> None:
     """Recall of the trained weights on tiles against steps."""
     lines = {
-        row: line_of({seed: found["curve"] for seed, found in by_seed.items()}, float)
+        row: line_of({seed: figures["curve"] for seed, figures in by_seed.items()}, float)
         for row, by_seed in results["rows"].items()
     }
     draw_curves(path, {TILES: lines}, "recall@1 (%)")

@@ -13,20 +13,22 @@ NONE = [math.nan] * len(ROW)
 
 
 def test_equal_answers_and_the_same_refusals_do_not_differ():
-    (found,) = answers.differences({"a": [ROW, NONE]}, {"a": [ROW, NONE]}).values()
-    assert found == {"images": 2, **dict.fromkeys(answers.TOLERANCE, 0.0)}
+    (largest,) = answers.differences({"a": [ROW, NONE]}, {"a": [ROW, NONE]}).values()
+    assert largest == {"images": 2, **dict.fromkeys(answers.TOLERANCE, 0.0)}
 
 
 def test_the_largest_difference_counts_and_other_decisions_by_their_share():
     moved = [4.0, 0.0, 0.8, 0.7, 1.0, 5.0, 4.5]
-    (found,) = answers.differences({"a": [ROW, ROW]}, {"a": [ROW, moved]}).values()
-    assert found["candidate"] == found["known"] == 0.5
-    assert found["probability"] == pytest.approx(0.2) and found["position"] == pytest.approx(5.0)
+    (largest,) = answers.differences({"a": [ROW, ROW]}, {"a": [ROW, moved]}).values()
+    assert largest["candidate"] == largest["known"] == 0.5
+    assert largest["probability"] == pytest.approx(0.2) and largest["position"] == pytest.approx(
+        5.0
+    )
 
 
 def test_an_answer_that_one_tree_alone_gives_is_never_alike():
-    (found,) = answers.differences({"a": [ROW]}, {"a": [NONE]}).values()
-    assert found["position"] == math.inf
+    (largest,) = answers.differences({"a": [ROW]}, {"a": [NONE]}).values()
+    assert largest["position"] == math.inf
 
 
 @pytest.fixture
