@@ -32,8 +32,8 @@ from disam_ros.errors import DatasetError
 from disam_ros.files.writing import write_json
 from disam_ros.image import encode_jpeg
 
-MAPPED, QUERIES = 160, 50  # images of a set, at most
-STEP = 4  # of KITTI: frames from one map image to the next
+MAPPED, QUERIES = 200, 50  # images of a set, at most
+STEP = 4  # frames of KITTI from one map image to the next, of Gardens Point between queries
 FIELDS = ("candidate", "known", "score", "probability", "x", "y", "z")
 TOLERANCE = {"candidate": 0.0, "known": 0.0, "score": 1e-4, "probability": 1e-4, "position": 1e-3}
 
@@ -117,9 +117,12 @@ def write_sets(folder: Path, data: Path = Path("data")) -> None:
         whole = kitti.drive(data / "kitti")
         write(folder / "kitti" / "map", whole, 0, MAPPED, STEP)
         write(folder / "kitti" / "halfway", whole, STEP // 2, QUERIES, STEP)
-        for part, name in (("map", "day_left"), ("night", "night_right")):
-            walk = data / "gardens_point" / name
-            gardens_point.aligned_dataset(walk, folder / "gardens_point" / part, "")
+        for part, name, step in (("map", "day_left", 1), ("night", "night_right", STEP)):
+            with tempfile.TemporaryDirectory() as scratch:
+                directory = Path(scratch) / name
+                gardens_point.aligned_dataset(data / "gardens_point" / name, directory, "")
+                source = open_dataset(directory)
+                write(folder / "gardens_point" / part, source, 0, MAPPED // step, step)
     except DatasetError as error:
         print(f"left out: {error}", file=sys.stderr)
 

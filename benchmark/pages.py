@@ -30,6 +30,8 @@ from training.errors import TrainingError
 
 MISSING = (DatasetError, ModelError, TrainingError, FileNotFoundError, ModuleNotFoundError)
 
+ROWS = 4  # depth of figures' rows: page, section, results, table
+
 
 @dataclass(frozen=True)
 class Page:
@@ -128,7 +130,7 @@ class Page:
         self._store(figures)
 
     def _store(self, figures: Mapping[str, dict[str, Any]]) -> None:
-        self.figures.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        self.figures.write_text(dumped(figures, ROWS) + "\n")
 
     def _is_of(self, name: str, commit: str) -> bool:
         """Whether the stored figures of a section were measured at that commit, without changes."""
@@ -163,6 +165,18 @@ class Page:
         if hasattr(module, "draw"):
             module.draw(results)
         return bool(results.get("faults"))
+
+
+def dumped(value: Any, depth: int, indent: str = "") -> str:
+    """JSON with a line for each entry of the objects down to a depth, whose values are in one."""
+    if not depth or not isinstance(value, Mapping) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    inner = indent + "  "
+    entries = [
+        f"{inner}{json.dumps(key, ensure_ascii=False)}: {dumped(entry, depth - 1, inner)}"
+        for key, entry in value.items()
+    ]
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
 
 
 def stored(results: dict[str, Any]) -> dict[str, Any]:

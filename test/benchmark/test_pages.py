@@ -11,7 +11,7 @@ import pytest
 from benchmark import pages
 from benchmark.accuracy.page import PAGE as ACCURACY
 from benchmark.machine import commit, is_stale
-from benchmark.pages import Page, best, verdict
+from benchmark.pages import Page, best, dumped, verdict
 from benchmark.performance.page import PAGE as PERFORMANCE
 from benchmark.reliability.page import PAGE as RELIABILITY
 from benchmark.research.page import PAGE as RESEARCH
@@ -127,6 +127,13 @@ def test_a_verdict_says_by_how_much_a_target_is_missed():
     assert verdict("p50", 4.0, 5.0, "ms") == "p50 4 ms ≤ 5: met"
     assert verdict("p50", 7.0, 5.0, "ms") == "p50 7 ms ≤ 5: missed by 2 ms"
     assert verdict("right", 98.5, 99.0, "%", True) == "right 98.5 % ≥ 99: missed by 0.5 %"
+
+
+def test_figures_are_stored_with_a_line_for_each_row_and_read_back_as_they_were():
+    figures = {"a": {"x": {"row": {"recall": [1.0, None], "größe": {}}}, "y": {}}, "b": [1]}
+    text = dumped(figures, 3)
+    assert json.loads(text) == figures
+    assert text.splitlines()[3] == '      "row": {"recall": [1.0, null], "größe": {}}'
 
 
 @pytest.mark.parametrize("commit", ["0000000", "unknown", "HEAD-dirty"])
