@@ -97,6 +97,7 @@ def watched(path: Path, data: Path) -> TrainConfig:
     values["data"] = [entry.replace(str(DATA), str(data)) for entry in values["data"]]
     values["initial"] = str(backbone(values["initial"]))
     recipe = recipe_of(values)
+    recipe.webcam_day, recipe.webcam_night = [DAY], [NIGHT]  # of the tiles
     recipe.validation, recipe.validate_every = tiles(data), EVERY
     return recipe
 
