@@ -40,7 +40,6 @@ def test_a_run_is_trained_by_its_recipe_and_judged_once(tmp_path):
     save_stage(tmp_path, "start", start)
     recipe["initial"] = str(tmp_path / "stages" / "start.safetensors")
     recipe["validation"] = {"data": recipe["data"][0].split(" + "), "reference": "day"}
-    watched = []
 
     def recall(state):
         return float(sum((state[name] - start[name]).abs().sum() for name in start))
@@ -49,7 +48,7 @@ def test_a_run_is_trained_by_its_recipe_and_judged_once(tmp_path):
         tmp_path,
         overlay=lambda row, seed: recipe_of(recipe),
         judge=lambda row, seed, run: recalls(run, start, recall),
-        watch=lambda folder, step, encoders: watched.append((folder.name, step, set(encoders))),
+        point=lambda encoders: sorted(encoders),
     )
     rows, missing = judged.measure([3])
     figures = rows["a"]["3"]
@@ -59,7 +58,9 @@ def test_a_run_is_trained_by_its_recipe_and_judged_once(tmp_path):
     assert list(figures["terms"]) == ["contrastive"] and figures["seconds"] > 0
     assert (tmp_path / "a-3" / "model").is_dir()
     assert study(tmp_path).figures("a", 3) == figures
-    assert watched == [(r, step, {"day", "night"}) for r in ("a-3", "b-3") for step in (0, 1)]
+    for row in ("a", "b"):
+        assert judged.curve(row, 3) == {step: ["day", "night"] for step in ("0", "1")}
+    assert list(figures["curve"]) == ["0", "1"]
     recipe = recipe_of(recipe)
     assert set(encoders_of(recipe, pretrained(recipe))) == {"day", "night"}
 
