@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.accuracy import gardens_point, kitti
-from benchmark.machine import ANSWERS, commit
+from benchmark.machine import ANSWERS, commit, commit_of
 from benchmark.quick import ROOT, extracted
 from disam_ros.datasets.dataset import DatasetInfo, DatasetWriter
 from disam_ros.datasets.sources import ImageSource, open_dataset
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the differences. Returns 1 where one is above TOLERANCE, else 0."""
     parser = argparse.ArgumentParser(prog="benchmark.answers", description=__doc__)
     parser.add_argument("commit")
-    before, now = parser.parse_args(argv).commit, commit()
+    before, now = commit_of(parser.parse_args(argv).commit), commit()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         left_out = write_sets(folder / "sets")

@@ -40,6 +40,11 @@ def commit() -> str:
     return f"{name}-dirty" if name and changed else name
 
 
+def commit_of(name: str) -> str:
+    """Short commit that a name such as HEAD~1 stands for now; the name itself if it is unknown."""
+    return _git("rev-parse", "--short", "--verify", "--quiet", name).stdout.strip() or name
+
+
 def is_stale(
     measured_under: str, judged: Sequence[str] = JUDGED, pairs: Sequence[Mapping[str, Any]] = ()
 ) -> bool:
