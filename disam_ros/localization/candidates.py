@@ -32,7 +32,7 @@ from disam_ros.localization.query import Candidates, Query
 from disam_ros.mapping.index import CoarseIndex, PlaceIndex, open_index
 from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
-from disam_ros.mapping.rows import FineRows, FixedRows
+from disam_ros.mapping.rows import FineRows
 from disam_ros.models.arrays import as_numpy, concatenate
 from disam_ros.models.similarity import (
     TEMPERATURE,
@@ -46,6 +46,7 @@ from disam_ros.models.similarity import (
 logger = logging.getLogger(__name__)
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
+SPARE = 2  # times as many map images as asked for may be kept for the next image
 LEAST_SAMPLE = 16  # images of a map camera that scores are normalized by, of several cameras
 SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
 
@@ -162,28 +163,49 @@ class CandidateSearch:
 
 
 class Background:
-    """Map images that every query is compared with, and their features.
+    """Map images that every query is compared with, and those that the last ones asked for.
 
-    by_camera: rows of the map.
+    Most of the latter are asked for again by the next image of a drive, so that few are read.
+    by_camera: rows of the map. shape: (C, h, w) of the fine descriptors.
     """
 
-    def __init__(self, by_camera: Mapping[str, NDArray[np.int64]], fine: FineRows) -> None:
+    def __init__(
+        self,
+        by_camera: Mapping[str, NDArray[np.int64]],
+        fine: FineRows,
+        shape: tuple[int, int, int],
+    ) -> None:
         self.by_camera = by_camera
-        self.rows = np.unique(np.concatenate([*by_camera.values()]))
-        self._fixed = FixedRows(fine, self.rows)
-        self._squares: Any = None
+        self._fine, self._shape = fine, shape
+        rows = np.unique(np.concatenate([*by_camera.values()]))
+        self._count = len(rows)
+        self._tables: list[Any] = [rows, *self._read(rows)]
 
-    def without(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of `rows` [n] that are not of the background, ascending."""
-        return np.setdiff1d(rows, self.rows)
+    def with_others(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Any, Any]:
+        """Returns map images, among them the background and `rows` [n], each once [m], their
+        features [m, C, h, w], which a next call overwrites, and their `squared_norms` [m, h, w]."""
+        others, kept = np.setdiff1d(rows, self._rows[: self._count]), len(self._rows)
+        if kept > SPARE * (self._count + len(others)):
+            self._tables = [table[: self._count] for table in self._tables]
+        new = np.setdiff1d(others, self._rows)
+        free = np.flatnonzero(~np.isin(self._rows[self._count :], others))[: len(new)]
+        free += self._count
+        for k, values in enumerate((new, *self._read(new))):
+            self._tables[k][free] = values[: len(free)]
+            if len(new) > len(free):
+                self._tables[k] = concatenate([self._tables[k], values[len(free) :]])
+        return self._tables[0], self._tables[1], self._tables[2]
 
-    def features(self, rows: NDArray[np.int64], shape: tuple[int, int, int]) -> tuple[Any, Any]:
-        """Features [k + n, C, h, w] of the background and of map images `rows` [n], which a next
-        call overwrites, and their `squared_norms`. shape: (C, h, w)."""
-        z = self._fixed.and_of(rows).reshape(-1, *shape)
-        if self._squares is None:
-            self._squares = squared_norms(z[: len(self.rows)])
-        return z, concatenate([self._squares, squared_norms(z[len(self.rows) :])])
+    @property
+    def _rows(self) -> NDArray[np.int64]:
+        """Rows of the map that the tables hold, first those of the background."""
+        rows: NDArray[np.int64] = self._tables[0]
+        return rows
+
+    def _read(self, rows: NDArray[np.int64]) -> tuple[Any, Any]:
+        """Features [n, C, h, w] of map images and their `squared_norms`."""
+        z = self._fine.of(rows).reshape(-1, *self._shape)
+        return z, squared_norms(z)
 
 
 class Reranker:
@@ -249,10 +271,7 @@ class Reranker:
     def compare_with_background(self, query: Query, rows: NDArray[np.int64]) -> None:
         """Compares a query, which was not compared yet, with map images `rows` [n] and its
         background in one product."""
-        background = self._background(query)
-        rows = background.without(rows)
-        z, squares = background.features(rows, self._shape)
-        compared = np.concatenate([background.rows, rows])
+        compared, z, squares = self._background(query).with_others(rows)
         self._add(query, compared, query.moved.similarities(z, squares))
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -272,11 +291,11 @@ class Reranker:
         if cameras not in self._backgrounds:
             count = max(LEAST_SAMPLE, SAMPLE // len(cameras))
             rows = {camera: background(self._map.rows_of(camera), count) for camera in cameras}
-            self._backgrounds[cameras] = Background(rows, self._fine)
+            self._backgrounds[cameras] = Background(rows, self._fine, self._shape)
         return self._backgrounds[cameras]
 
     def _features(self, rows: NDArray[np.int64]) -> Any:
-        """Fine descriptors of map images, float32 [n, C, h, w]."""
+        """Fine descriptors of map images [n, C, h, w]."""
         return self._fine.of(rows).reshape(-1, *self._shape)
 
     def activation_map(self, query: Query, row: int) -> NDArray[np.float32]:

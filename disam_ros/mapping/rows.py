@@ -32,7 +32,7 @@ from disam_ros.device import CPU, is_cuda, is_integrated
 from disam_ros.errors import DatasetError, MapError
 from disam_ros.files.reading import HeldFile, parsing
 from disam_ros.geometry import FARTHEST, UNIT
-from disam_ros.models.arrays import concatenate
+from disam_ros.models.arrays import biased
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,7 +216,7 @@ def _bytes(rows: NDArray[Any], row_bytes: int) -> NDArray[np.uint8]:
 
 
 class FineRows:
-    """Rows of fine descriptors as float32, of numpy on a CPU, of torch on another device."""
+    """Rows of fine descriptors: float32 of torch on a device, `biased` codes of numpy on a CPU."""
 
     def __init__(self, rows: Rows, device: str) -> None:
         self._rows, self._device = rows, device
@@ -225,41 +225,14 @@ class FineRows:
             self.resident = to_device(rows, device)
 
     def of(self, rows: NDArray[np.int64]) -> Any:
-        """Descriptors float32 [n, D] of map images."""
+        """Descriptors [n, D] of map images."""
         if self._device == CPU:
-            return self._rows[rows].astype(np.float32)
+            return biased(self._rows[rows])
         import torch
 
         if self.resident is not None:
             return self.resident[torch.from_numpy(rows).to(self._device)].float()
         return torch.from_numpy(np.ascontiguousarray(self._rows[rows])).to(self._device).float()
-
-    def behind(self, table: NDArray[np.float32], count: int, rows: NDArray[np.int64]) -> None:
-        """Reads descriptors of map images [n] into a table of a CPU, from row `count` on."""
-        table[count : count + len(rows)] = self._rows[rows]
-
-
-class FixedRows:
-    """Descriptors of map images that stay in memory; on a CPU with room for others behind them.
-
-    rows: of the map [k].
-    """
-
-    def __init__(self, fine: FineRows, rows: NDArray[np.int64]) -> None:
-        self.rows, self._fine, self._table = rows, fine, fine.of(rows)
-
-    def and_of(self, rows: NDArray[np.int64]) -> Any:
-        """Descriptors float32 [k + n, D] of these and of map images `rows` [n], which a next call
-        overwrites."""
-        count, whole = len(self.rows), len(self.rows) + len(rows)
-        if not isinstance(self._table, np.ndarray):
-            return concatenate([self._table, self._fine.of(rows)])
-        if len(self._table) < whole:
-            wider = np.empty((whole + len(rows), self._table.shape[1]), np.float32)
-            wider[:count] = self._table[:count]
-            self._table = wider
-        self._fine.behind(self._table, count, rows)
-        return self._table[:whole]
 
 
 def to_device(rows: Rows, device: str) -> Tensor | None:

@@ -30,6 +30,8 @@ SEED = 0
 BASE = 128
 ZERO = BASE // 2  # the digit 0 is stored so
 LARGEST = 64 * 127  # of a row's whole numbers: its digits lie in −64…64
+CODE_ZERO = 128  # the code 0 of a map image is kept so in memory
+LONGEST = 2**31 // (255 * ZERO)  # rows of codes whose products with digits fit into 32 bits
 A, B, PRODUCTS = "a", "b", "products"  # names in the graphs
 
 Array = TypeVar("Array", NDArray[np.float32], "Tensor")  # of numpy or of torch
@@ -142,6 +144,43 @@ def code_products(
     return lambda rows: rows @ matrix.T
 
 
+def digits_of(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Numbers [n, D] as two digits to the base BASE, the higher one first, [2, n, D], −64…64, and
+    their units [n, 1]: rounded to 14 bits of the row's largest."""
+    steps = (np.abs(rows).max(1, keepdims=True) / LARGEST).clip(np.finfo(np.float32).tiny)
+    whole = np.rint(rows / steps)
+    high = np.rint(whole / BASE)
+    return np.stack([high, whole - BASE * high]), steps
+
+
+def biased(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Codes plus CODE_ZERO: those of map images as products in integers take them."""
+    return codes.view(np.uint8) ^ np.uint8(CODE_ZERO)
+
+
+def are_biased(z: Any) -> bool:
+    """Whether features are `biased` codes."""
+    return isinstance(z, np.ndarray) and z.dtype == np.uint8
+
+
+def unbiased(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The codes that were `biased`, as numbers."""
+    return codes.astype(np.float32) - np.float32(CODE_ZERO)
+
+
+def digit_products(codes: NDArray[np.uint8], digits: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Inner products of `biased` codes [m, D] with vectors whose digits are [D, n, 2], [m, n].
+
+    In the vectors' units (`digits_of`), computed in integers as by IntegerProduct. D: at most
+    LONGEST. Raises ImportError without ONNX Runtime.
+    """
+    inputs = {A: codes, B: digits.reshape(len(digits), -1)}
+    outputs = np.asarray(_session_of_digits().run([PRODUCTS], inputs)[0])
+    high, low = np.moveaxis(outputs.reshape(len(codes), -1, 2), -1, 0).astype(np.float32)
+    products: NDArray[np.float32] = BASE * high + low
+    return products
+
+
 class IntegerProduct:
     """rows float32 [n, D] → rows · matrixᵀ float32 [n, d], computed in integers.
 
@@ -159,11 +198,9 @@ class IntegerProduct:
         self._session = _session_of_integers(codes)
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        steps = (np.abs(rows).max(1, keepdims=True) / LARGEST).clip(np.finfo(np.float32).tiny)
-        whole = np.rint(rows / steps)
-        high = np.rint(whole / BASE)
-        digits = np.concatenate([high, whole - BASE * high]) + ZERO
-        outputs = self._session.run([PRODUCTS], {A: digits.astype(np.uint8)})[0]
+        digits, steps = digits_of(rows)
+        stored = (digits.reshape(-1, rows.shape[1]) + ZERO).astype(np.uint8)
+        outputs = self._session.run([PRODUCTS], {A: stored})[0]
         high, low = np.asarray(outputs, np.float32).reshape(2, len(rows), -1)
         products: NDArray[np.float32] = (BASE * high + low) * steps * self._scales
         return products
@@ -179,7 +216,16 @@ def _session_of_floats() -> InferenceSession | None:
     return create_session(model, CPU)
 
 
-os.register_at_fork(after_in_child=_session_of_floats.cache_clear)  # its threads are not there
+@cache
+def _session_of_digits() -> InferenceSession:
+    constants = {"zero": np.array(CODE_ZERO, np.uint8)}
+    inputs = {A: np.uint8, B: np.int8}
+    model = node_model("MatMulInteger", inputs, (PRODUCTS, np.int32), constants)
+    return create_session(model, CPU)
+
+
+for _session in (_session_of_floats, _session_of_digits):
+    os.register_at_fork(after_in_child=_session.cache_clear)  # its threads are not there
 
 
 def _session_of_integers(codes: NDArray[np.int8]) -> InferenceSession:

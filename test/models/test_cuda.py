@@ -17,12 +17,13 @@ from disam_ros.domains.domain import Domain
 from disam_ros.errors import BlindError, ConfigError, ImageError, ModelError
 from disam_ros.image import network_input
 from disam_ros.localization import localizer as localizer_module
+from disam_ros.localization.candidates import SPARE, Background
 from disam_ros.localization.localizer import Localizer
 from disam_ros.localization.query import Frame
 from disam_ros.mapping.builder import build_map
 from disam_ros.mapping.index import TorchIndex
-from disam_ros.mapping.rows import FineRows, FixedRows, to_device
-from disam_ros.models.arrays import sample_images
+from disam_ros.mapping.rows import FineRows, to_device
+from disam_ros.models.arrays import are_biased, as_numpy, sample_images, unbiased
 from disam_ros.models.backend import TorchBackend, select_backend
 from disam_ros.models.cuda import (
     AGREEMENT,
@@ -42,6 +43,11 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 EVERY = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_GPU])]
 every_device = pytest.mark.parametrize("device", EVERY)
 ANSWERS = LocalizerConfig(device="cpu", domain=DomainConfig(override="day"))
+
+
+def numbers(rows):
+    """Descriptors of map images as numbers, on the CPU."""
+    return unbiased(rows) if are_biased(rows) else as_numpy(rows)
 
 
 def fault(kind):
@@ -217,17 +223,25 @@ def test_fine_rows_are_the_same_kept_on_the_device_and_uploaded(device):
     rows, chosen = FineRows(stored, device), np.array([7, 3, 49])
     for resident in (None, to_device(stored, device)):
         rows.resident = resident
-        result = torch.as_tensor(rows.of(chosen)).cpu().numpy()
-        assert result.dtype == np.float32 and np.array_equal(result, stored[chosen])
+        assert np.array_equal(numbers(rows.of(chosen)), stored[chosen])
 
 
 @every_device
-def test_rows_that_stay_in_memory_come_before_others_that_are_read_anew(device):
-    stored = np.random.default_rng(0).integers(-127, 128, (50, 8)).astype(np.int8)
-    fixed = FixedRows(FineRows(stored, device), np.array([2, 5]))
-    for others in ([7], [], list(range(10, 40)), [9, 1]):
-        result = torch.as_tensor(fixed.and_of(np.array(others, np.int64))).cpu().numpy()
-        assert result.dtype == np.float32 and np.array_equal(result, stored[[2, 5, *others]])
+def test_map_images_that_stay_in_memory_are_those_of_the_map(device):
+    """Whatever the images of a drive ask for, and whether a map can be read or not."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(-127, 128, (60, 12)).astype(np.int8)
+    fine, fixed = FineRows(stored, device), np.array([2, 5, 40])
+    background = Background({"front": fixed}, fine, (3, 2, 2))
+    for others in ([7], [], [5, 7], range(10, 40), [9, 1], range(12, 30), range(60), [3]):
+        with pytest.raises(IndexError):
+            background.with_others(np.array([4, 60]))
+        rows, z, squares = background.with_others(np.array(others, np.int64))
+        assert rows[:3].tolist() == fixed.tolist() and len(set(rows)) == len(rows)
+        assert set(others) <= set(rows) and len(rows) <= SPARE * (3 + len(others))
+        values = stored[rows].reshape(-1, 3, 2, 2).astype(np.float32)
+        assert np.array_equal(numbers(z), values)
+        assert np.array_equal(as_numpy(squares), np.square(values).sum(1))
 
 
 def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):

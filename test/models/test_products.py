@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from disam_ros.models import arrays
-from disam_ros.models.arrays import LARGEST, IntegerProduct, row_products
+from disam_ros.models.arrays import (
+    LARGEST,
+    LONGEST,
+    IntegerProduct,
+    biased,
+    digit_products,
+    digits_of,
+    row_products,
+    unbiased,
+)
 from disam_ros.models.onnx_runtime import node_model
 from disam_ros.models.similarity import Projection
 
@@ -65,6 +74,30 @@ def test_the_largest_factors_do_not_saturate(sign):
     rows = np.full((2, 5376), np.float32(sign * 0.37))
     result = IntegerProduct(codes, scales)(rows)
     assert np.allclose(result, exact(rows, codes, scales), rtol=1e-4)
+
+
+def digit_columns(rows):
+    """Digits of rows [n, D] as `digit_products` takes them, [D, n, 2], and the rows' units."""
+    digits, units = digits_of(rows)
+    return np.ascontiguousarray(np.moveaxis(digits, (0, 1), (2, 1))).astype(np.int8), units[:, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
+def test_products_with_digits_are_float64s_to_fourteen_bits_of_a_row(rng, scale):
+    codes = rng.integers(-127, 128, (9, 300)).astype(np.int8)
+    rows = (rng.standard_normal((4, 300)) * scale).astype(np.float32)
+    digits, units = digit_columns(rows)
+    result = digit_products(biased(codes), digits) * units
+    right = codes.astype(np.float64) @ rows.astype(np.float64).T
+    assert np.linalg.norm(result - right) < 5e-4 * np.linalg.norm(right)
+    assert np.array_equal(unbiased(biased(codes)), codes)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_codes_and_digits_do_not_saturate(sign):
+    codes = np.full((2, LONGEST), 127, np.int8)
+    digits = np.full((LONGEST, 1, 2), sign * 64, np.int8)
+    assert np.all(digit_products(biased(codes), digits) == sign * 127 * 64 * 129 * float(LONGEST))
 
 
 def test_rows_of_zeros_give_zeros_and_rows_do_not_touch_each_other(rng):
