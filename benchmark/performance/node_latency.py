@@ -2,12 +2,14 @@
 """Latency and frame loss of the running node over DDS, and its time to the first pose.
 
 `python -m benchmark.performance node_latency`. Images at 5 Hz, published reliably by another
-process; beside them the same images in a loop, one after the other without ROS, in the same run.
+process; beside them the same images in a loop without ROS, one after the other and at 5 Hz, in the
+same run.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +46,19 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_map(root / "map")
-        loops = [fresh(loop_ms, root / "map")]
+        loops = [loop_times(root / "map")]
         rows = [node_figures(root / str(k), root / "map", *c) for k, c in enumerate(CASES)]
-        loops.append(fresh(loop_ms, root / "map"))
+        loops.append(loop_times(root / "map"))
         large_noise_map(root / "large", IMAGES)
         picture = image.read(next((DATA / "reference").rglob("*.jpg")))
         with kept_bytecode(root / "bytecode"):
             starts = [first_pose(root / "large", MODEL, picture) for _ in range(1 + STARTS)][1:]
-    loop = float(np.mean(loops))
+    loop, paced = np.mean(loops, axis=0).tolist()
     seconds, mebibytes = zip(*starts, strict=True)
     return {
         "rows": rows,
         "loop": loop,
+        "paced": paced,
         "images": IMAGES,
         "starts": list(seconds),
         "mebibytes": max(mebibytes),
@@ -91,15 +94,25 @@ def node_figures(
     }
 
 
-def loop_ms(map_dir: Path, size: tuple[int, int] = CASES[0][:2]) -> float:
-    """Median milliseconds from an image of that size (width, height) to its pose, without ROS."""
+def loop_times(map_dir: Path) -> list[float]:
+    """`loop_ms` of images one after the other, and of one in each period."""
+    return [fresh(loop_ms, map_dir, paced) for paced in (False, True)]
+
+
+def loop_ms(map_dir: Path, paced: bool, size: tuple[int, int] = CASES[0][:2]) -> float:
+    """Median milliseconds from an image of that size (width, height) to its pose, without ROS.
+
+    paced: one image in each period, as a camera takes them; else one after the other.
+    """
     localizer = Localizer.open(map_dir, MODEL, LocalizerNodeConfig().localizer)
     pipeline, camera = Pipeline(localizer), localizer.map.main_camera()
-    reference, times = Dataset(DATA / "reference"), []
+    reference, times, begun = Dataset(DATA / "reference"), [], time.monotonic()
     for index, record in enumerate(reference.records[:FRAMES]):
         picture = np.asarray(cv2.resize(image.read(reference.path(record)), size), np.uint8)
         stamp_ns = reference.records[0].stamp_ns + index * PERIOD_NS
         frame = Frame(picture, camera, stamp_ns)
+        if paced:
+            time.sleep(max(0.0, begun + 1e-9 * index * PERIOD_NS - time.monotonic()))
         (localized,) = pipeline.process([Shot(frame)])
         times.append(localized.answer.timings_ms["total"])
     return float(np.median(times[2:]))
