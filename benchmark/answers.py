@@ -35,7 +35,8 @@ from disam_ros.image import encode_jpeg
 MAPPED, QUERIES = 200, 50  # images of a set, at most
 STEP = 4  # frames of KITTI from one map image to the next, of Gardens Point between queries
 FIELDS = ("candidate", "known", "score", "probability", "x", "y", "z")
-TOLERANCE = {"candidate": 0.0, "known": 0.0, "score": 1e-4, "probability": 1e-4, "position": 1e-3}
+# Scores that differ by 1e-4 make log odds differ by a hundredth (calibration.lead_slope).
+TOLERANCE = {"candidate": 0.0, "known": 0.0, "score": 1e-4, "probability": 1e-3, "position": 1e-3}
 
 # Runs in a process of its own with either tree on its path; thus it uses few names of the package.
 # Prints by set, drive and kind a row of FIELDS for each image; nan where there is no answer.

@@ -19,7 +19,8 @@ from disam_ros.device import processor_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
-JUDGED = "disam_ros/models", "disam_ros/localization"  # what figures depend on
+# What figures depend on.
+JUDGED = tuple(f"disam_ros/{room}" for room in ("models", "features", "mapping", "localization"))
 ANSWERS = Path("docs/answers.json")  # pairs of commits that answer alike (answers.py)
 
 
