@@ -24,7 +24,6 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
@@ -99,22 +98,15 @@ class Shifts:
         """z [..., C, h, w] → [..., S, C, h, w]: cell (y + dy, x + dx) at (y, x), 0 outside."""
         height, width = z.shape[-2:]
         wide = _pad(z, self.rows, self.columns)
-        if isinstance(wide, np.ndarray):
-            return self._windows(wide, height, width)
-        import torch
-
         parts = [
             wide[..., y + self.rows :, x + self.columns :][..., :height, :width]
             for y, x in self.cells
         ]
-        return torch.stack(parts, -4)
+        if isinstance(wide, np.ndarray):
+            return np.stack(parts, -4)
+        import torch
 
-    def _windows(self, wide: NDArray[Any], height: int, width: int) -> Any:
-        """All windows of a size, first those of the columns: so that few long pieces are copied."""
-        across = np.moveaxis(sliding_window_view(wide, width, axis=-1), -2, -4)
-        down = sliding_window_view(np.ascontiguousarray(across), height, axis=-2)
-        windows = np.moveaxis(down, (-3, -1), (-5, -2)).copy()
-        return windows.reshape(*wide.shape[:-3], len(self), wide.shape[-3], height, width)
+        return torch.stack(parts, -4)
 
     def innermost(self, z: NDArray[Any]) -> NDArray[Any]:
         """z [A, C, h, w] → [C h w, A·S]: what `apply` gives, the other way round."""
