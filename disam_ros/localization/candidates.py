@@ -46,6 +46,7 @@ from disam_ros.models.similarity import (
 logger = logging.getLogger(__name__)
 
 MAX_GATED = 5000  # above this many map images inside the prior's gate, search the whole map instead
+KEPT_BACKGROUNDS = 16  # cameras whose backgrounds are kept, some megabytes each
 SPARE = 2  # times as many map images as asked for may be kept for the next image
 LEAST_SAMPLE = 16  # images of a map camera that scores are normalized by, of several cameras
 SLACK = 2.0  # position deviation of a prior from the map images [m]: lane offset, antenna lever arm
@@ -219,7 +220,7 @@ class Reranker:
         self._map, self._shape = place_map, shape
         self._shifts = shifts_of(shape, place_map.header.descriptor)
         self._fine = FineRows(place_map.fine, device)
-        self._backgrounds: dict[frozenset[str], Background] = {}  # by cameras
+        self._backgrounds: dict[tuple[str, frozenset[str]], Background] = {}
 
     @property
     def has_cells(self) -> bool:
@@ -286,13 +287,15 @@ class Reranker:
         return {camera: self.compare(query, samples[camera])[0] for camera in query.cameras}
 
     def _background(self, query: Query) -> Background:
-        """Map images of the background."""
+        """Map images of the background; each camera has its own, as it asks for others."""
         cameras = frozenset(query.cameras)
-        if cameras not in self._backgrounds:
+        key = query.camera, cameras
+        if key not in self._backgrounds:
             count = max(LEAST_SAMPLE, SAMPLE // len(cameras))
             rows = {camera: background(self._map.rows_of(camera), count) for camera in cameras}
-            self._backgrounds[cameras] = Background(rows, self._fine, self._shape)
-        return self._backgrounds[cameras]
+            kept = list(self._backgrounds.items())[1 - KEPT_BACKGROUNDS :]
+            self._backgrounds = {**dict(kept), key: Background(rows, self._fine, self._shape)}
+        return self._backgrounds[key]
 
     def _features(self, rows: NDArray[np.int64]) -> Any:
         """Fine descriptors of map images [n, C, h, w]."""

@@ -244,6 +244,16 @@ def test_map_images_that_stay_in_memory_are_those_of_the_map(device):
         assert np.array_equal(as_numpy(squares), np.square(values).sum(1))
 
 
+def test_map_images_that_the_image_before_asked_for_are_not_read_again(monkeypatch):
+    fine = FineRows(np.zeros((60, 12), np.int8), "cpu")
+    background = Background({"front": np.array([2, 5])}, fine, (3, 2, 2))
+    background.with_others(np.array([5, 7, 9]))
+    rows, read = [], fine.of
+    monkeypatch.setattr(fine, "of", lambda new: read(rows.append(new.tolist()) or new))
+    background.with_others(np.array([9, 7, 11, 2]))
+    assert rows == [[11]]
+
+
 def test_fine_rows_that_do_not_fit_stay_in_the_cpus_memory(monkeypatch, caplog):
     def full(*shape, **rest):
         raise fault("memory")
