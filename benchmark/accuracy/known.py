@@ -129,11 +129,11 @@ def measure() -> dict[str, Any]:
 
 
 def streets(root: Path) -> dict[str, dict[str, Figures]]:
-    """sf_years, single images, by half of the city, with keypoints and without."""
+    """sf_years, single images, by half of the city and for all of it, with keypoints and without."""
     items = list(streets_source("query").images)
     truth = positions_of(items)
     results: dict[str, dict[str, Figures]] = {}
-    for name, source in street_halves():
+    for name, source in [*street_halves(), ("all", streets_source("map"))]:
         gaps = gaps_between(truth, positions_of(list(source.images)))
         results[name] = {}
         for way, settings in WAYS.items():
