@@ -129,7 +129,7 @@ def measure() -> dict[str, Any]:
 
 
 def streets(root: Path) -> dict[str, dict[str, Figures]]:
-    """sf_years, single images, by half of the city and for all of it, with keypoints and without."""
+    """sf_years, single images, by half of the city and of all of it, with keypoints and without."""
     items = list(streets_source("query").images)
     truth = positions_of(items)
     results: dict[str, dict[str, Figures]] = {}
