@@ -34,14 +34,8 @@ from disam_ros.mapping.place_map import PlaceMap
 from disam_ros.mapping.repetition import evenly
 from disam_ros.mapping.rows import FineRows
 from disam_ros.models.arrays import as_numpy, concatenate
-from disam_ros.models.similarity import (
-    TEMPERATURE,
-    ShiftedFeatures,
-    activation_map,
-    shifts_of,
-    squared_norms,
-    sub_cell_shifts,
-)
+from disam_ros.models.codes import shifted_features, squares_of
+from disam_ros.models.similarity import TEMPERATURE, activation_map, shifts_of, sub_cell_shifts
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +178,7 @@ class Background:
 
     def with_others(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Any, Any]:
         """Returns map images, among them the background and `rows` [n], each once [m], their
-        features [m, C, h, w], which a next call overwrites, and their `squared_norms` [m, h, w]."""
+        features [m, C, h, w], which a next call overwrites, and their squares [m, h, w]."""
         others, kept = np.setdiff1d(rows, self._rows[: self._count]), len(self._rows)
         if kept > SPARE * (self._count + len(others)):
             self._tables = [table[: self._count] for table in self._tables]
@@ -204,9 +198,9 @@ class Background:
         return rows
 
     def _read(self, rows: NDArray[np.int64]) -> tuple[Any, Any]:
-        """Features [n, C, h, w] of map images and their `squared_norms`."""
+        """Features [n, C, h, w] of map images and their squares [n, h, w]."""
         z = self._fine.of(rows).reshape(-1, *self._shape)
-        return z, squared_norms(z)
+        return z, squares_of(z)
 
 
 class Reranker:
@@ -260,7 +254,8 @@ class Reranker:
         """Compares a query with the map images of `rows` [n] that it was not compared with."""
         new = query.compared.missing(rows)
         if len(new):
-            self._add(query, new, query.moved.similarities(self._features(new)))
+            z = self._features(new)
+            self._add(query, new, query.moved.similarities(z, squares_of(z)))
 
     def _add(self, query: Query, rows: NDArray[np.int64], similarities: Any) -> None:
         """Keeps a query's similarities [1, n, S] with map images `rows` [n]."""
@@ -277,8 +272,9 @@ class Reranker:
 
     def between(self, row: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Fine similarity of a map image with others, float32 [n]."""
-        features = ShiftedFeatures.of(self._features(np.array([row])), self._shifts, None)
-        return _highest(as_numpy(features.similarities(self._features(rows))[0]))
+        features = shifted_features(self._features(np.array([row])), self._shifts)
+        z = self._features(rows)
+        return _highest(as_numpy(features.similarities(z, squares_of(z))[0]))
 
     def background(self, query: Query) -> dict[str, NDArray[np.float32]]:
         """Fine similarity with a `background` of each map camera of the query: SAMPLE images of

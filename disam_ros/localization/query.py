@@ -22,6 +22,7 @@ from disam_ros.domains.choice import DomainChoice
 from disam_ros.errors import MapError
 from disam_ros.geometry import PoseWithCovariance, Transform
 from disam_ros.mapping.place_map import PlaceMap
+from disam_ros.models.codes import shifted_features
 from disam_ros.models.similarity import ShiftedFeatures, Shifts
 
 # Outcomes of an image.
@@ -118,7 +119,7 @@ class Query:
     def moved(self) -> ShiftedFeatures[Any]:
         """The feature map with all its shifts, made once for all comparisons."""
         shifts = self.shifts or Shifts.of_grid(*self.fine.shape[-2:])
-        return ShiftedFeatures.of(self.fine[None], shifts, self.seen)
+        return shifted_features(self.fine[None], shifts, self.seen)
 
     @property
     def camera(self) -> str:

@@ -123,7 +123,13 @@ def _spread(values: Array) -> NDArray[np.float32]:
 
 
 def row_products(a: Any, b: Any) -> Any:
-    """Inner products of all rows: a [n, D], b [m, D] → a · bᵀ [n, m], in their precision."""
+    """Inner products of all rows: a [n, D], b [m, D] → a · bᵀ [n, m], in their precision.
+
+    a: rows, or `biased` codes. b: rows, or with codes their Digits.
+    """
+    if isinstance(b, Digits):
+        return b.products(a)
+    a = unbiased(a) if are_biased(a) else a
     floats = isinstance(a, np.ndarray) and a.dtype == b.dtype == np.float32
     session = _session_of_floats() if floats else None
     if session is None:
@@ -168,17 +174,24 @@ def unbiased(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     return codes.astype(np.float32) - np.float32(CODE_ZERO)
 
 
-def digit_products(codes: NDArray[np.uint8], digits: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Inner products of `biased` codes [m, D] with vectors whose digits are [D, n, 2], [m, n].
+class Digits:
+    """Rows [n, D] as digits, whose products with `biased` codes are computed in integers.
 
-    In the vectors' units (`digits_of`), computed in integers as by IntegerProduct. D: at most
-    LONGEST. Raises ImportError without ONNX Runtime.
+    values: int8 [D, n, 2], −64…64, of `digits_of`; unit: of the numbers. D: at most LONGEST. All
+    factors have 8 bits, and two products 16, as in IntegerProduct.
     """
-    inputs = {A: codes, B: digits.reshape(len(digits), -1)}
-    outputs = np.asarray(_session_of_digits().run([PRODUCTS], inputs)[0])
-    high, low = np.moveaxis(outputs.reshape(len(codes), -1, 2), -1, 0).astype(np.float32)
-    products: NDArray[np.float32] = BASE * high + low
-    return products
+
+    def __init__(self, values: NDArray[np.int8], unit: float) -> None:
+        self._values, self._unit = values.reshape(len(values), -1), np.float32(unit)
+
+    def products(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Inner products of `biased` codes [m, D] with the rows, [m, n]. Raises ImportError without
+        ONNX Runtime."""
+        inputs = {A: codes, B: self._values}
+        outputs = np.asarray(_session_of_digits().run([PRODUCTS], inputs)[0])
+        high, low = np.moveaxis(outputs.reshape(len(codes), -1, 2), -1, 0).astype(np.float32)
+        products: NDArray[np.float32] = (BASE * high + low) * self._unit
+        return products
 
 
 class IntegerProduct:

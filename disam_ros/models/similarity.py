@@ -24,23 +24,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.arrays import (
-    LONGEST,
-    Array,
-    are_biased,
-    as_numpy,
-    code_products,
-    digit_products,
-    digits_of,
-    like,
-    row_products,
-    unbiased,
-)
+from disam_ros.models.arrays import Array, as_numpy, code_products, like, row_products
 from disam_ros.models.network_config import LARGEST_SIDE
-from disam_ros.models.onnx_runtime import has_runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +38,6 @@ if TYPE_CHECKING:
 
 EPSILON = 1e-8
 LEVELS = 127  # largest code
-PIECE = 8  # feature maps whose squares are computed at once, so that they stay in the cache
 TEMPERATURE = 0.05  # fine-similarity difference that makes a candidate e times less likely
 
 Rows = NDArray[np.floating[Any]]  # descriptors [..., D]
@@ -98,26 +86,22 @@ class Shifts:
         """z [..., C, h, w] → [..., S, C, h, w]: cell (y + dy, x + dx) at (y, x), 0 outside."""
         height, width = z.shape[-2:]
         wide = _pad(z, self.rows, self.columns)
+        if isinstance(wide, np.ndarray):
+            return self._windows(wide, height, width)
+        import torch
+
         parts = [
             wide[..., y + self.rows :, x + self.columns :][..., :height, :width]
             for y, x in self.cells
         ]
-        if isinstance(wide, np.ndarray):
-            return np.stack(parts, -4)
-        import torch
-
         return torch.stack(parts, -4)
 
-    def innermost(self, z: NDArray[Any]) -> NDArray[Any]:
-        """z [A, C, h, w] → [C h w, A·S]: what `apply` gives, the other way round."""
-        wide = _pad(z, self.rows, self.columns)
-        piece = np.dtype((np.void, (2 * self.columns + 1) * z.itemsize))  # copied as one element
-        strides = *wide.strides, wide.strides[2]
-        windows: NDArray[Any] = np.ndarray(
-            (*z.shape, 2 * self.rows + 1), piece, wide, strides=strides
-        )
-        moved = np.moveaxis(windows, 0, 3).reshape(math.prod(z.shape[1:]), -1)
-        return np.ascontiguousarray(moved).view(z.dtype)
+    def _windows(self, wide: NDArray[Any], height: int, width: int) -> Any:
+        """All windows of a size, first those of the columns: so that few long pieces are copied."""
+        across = np.moveaxis(sliding_window_view(wide, width, axis=-1), -2, -4)
+        down = sliding_window_view(np.ascontiguousarray(across), height, axis=-2)
+        windows = np.moveaxis(down, (-3, -1), (-5, -2)).copy()
+        return windows.reshape(*wide.shape[:-3], len(self), wide.shape[-3], height, width)
 
     @classmethod
     def of_grid(cls, height: int, width: int) -> Shifts:
@@ -129,65 +113,37 @@ class Shifts:
 class ShiftedFeatures(Generic[Array]):
     """Features [A, C, h, w] moved by S shifts, to be compared with others (not in the paper).
 
-    z: without the cells that do not count; norms: squared, [A, S, 1]; inside: cells that remain,
-    [S, h w].
+    moved: [A·S, C h w], 0 outside; norms: squared, [A, S, 1]; inside: cells that remain, [S, h w].
     """
 
-    z: Array
-    shifts: Shifts
+    moved: Array
     norms: Array
     inside: Array
 
     @classmethod
     def of(
-        cls, z: Any, shifts: Shifts, seen: NDArray[np.float32] | None = None
-    ) -> ShiftedFeatures[Any]:
-        """z: features or `biased` codes [A, C, h, w], larger than the shifts. seen: its cells that
-        count, 1 or 0 [h, w]; None: all."""
-        z = unbiased(z) if are_biased(z) else z
+        cls, z: Array, shifts: Shifts, seen: NDArray[np.float32] | None = None
+    ) -> ShiftedFeatures[Array]:
+        """z: [A, C, h, w], larger than the shifts. seen: its cells that count, 1 or 0 [h, w]; None:
+        all."""
+        count = len(z) * len(shifts)
         z = z if seen is None else z * like(seen, z)
         cells = shifts.apply((z * z).sum(1)[:, None])  # [A, S, 1, h, w]
         inside = _whole(shifts, *z.shape[-2:]) if seen is None else _inside(shifts, seen)
         return cls(
-            z=z,
-            shifts=shifts,
+            moved=shifts.apply(z).reshape(count, -1),
             norms=cells.sum((-3, -2, -1))[..., None],
             inside=like(inside, z),
         )
 
-    @cached_property
-    def _moved(self) -> Any:
-        """The features after each shift [A·S, C h w], 0 outside."""
-        moved = self.shifts.apply(self.z)
-        return moved.reshape(len(self.z) * len(self.shifts), -1)
-
-    @cached_property
-    def _digits(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Digits int8 [C h w, A·S, 2] of the features after each shift, and their unit [1, 1]."""
-        digits, unit = digits_of(np.asarray(self.z, np.float32).reshape(1, -1))
-        pairs = np.empty((*self.z.shape, 2), np.int8)
-        pairs[..., 0], pairs[..., 1] = digits.reshape(2, *self.z.shape)
-        moved = self.shifts.innermost(pairs.view(np.int16)[..., 0])  # both digits as one number
-        return moved.view(np.int8).reshape(*moved.shape, 2), unit
-
-    def _products(self, z: Any) -> Any:
-        """Inner products with z [B, C h w] after each shift [B, A·S]."""
-        if are_biased(z):
-            if has_runtime() and z.shape[1] <= LONGEST:
-                digits, unit = self._digits
-                return digit_products(z, digits) * unit
-            z = unbiased(z)
-        return row_products(z, self._moved)
-
-    def similarities(self, z: Any, squares: Any = None) -> Array:
+    def similarities(self, z: Array, squares: Array | None = None) -> Array:
         """Fine similarity of the overlapping cells with z [B, C, h, w], for every shift.
 
-        z: features or `biased` codes. squares: `squared_norms` of z; None:
-        to be computed. The similarity of views from another lane is the maximum over the shifts.
-        One matrix product with all z, and one for the norms of the overlaps. Returns [A, B, S] in
-        [−1, 1].
+        squares: `squared_norms` of z; None: to be computed. The similarity of views from another
+        lane is the maximum over the shifts. One matrix product with all z, and one for the norms of
+        the overlaps. Returns [A, B, S] in [−1, 1].
         """
-        products = self._products(z.reshape(len(z), -1))
+        products = row_products(z.reshape(len(z), -1), self.moved)  # [B, A·S]
         squares = squared_norms(z) if squares is None else squares
         norms = squares.reshape(len(z), -1) @ self.inside.T  # [B, S]
         squared = (self.norms * norms.T).clip(EPSILON**2, None)  # [A, S, B]
@@ -266,13 +222,8 @@ def _by_channel(z: Array) -> Array:
     return z.reshape(*z.shape[:-2], -1)
 
 
-def squared_norms(z: Any) -> Any:
-    """Squared norms of the channels in each cell, [B, C, h, w] → [B, h, w]; float32 for codes."""
-    if are_biased(z):
-        norms = np.empty((len(z), *z.shape[-2:]), np.float32)
-        for k in range(0, len(z), PIECE):
-            norms[k : k + PIECE] = squared_norms(unbiased(z[k : k + PIECE]))
-        return norms
+def squared_norms(z: Array) -> Any:
+    """Squared norms of the channels in each cell, [B, C, h, w] → [B, h, w]."""
     if isinstance(z, np.ndarray):
         return np.einsum("bchw,bchw->bhw", z, z)  # without a product as large as z
     return (z * z).sum(1)

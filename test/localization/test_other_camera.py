@@ -26,7 +26,9 @@ from disam_ros.localization.pipeline import Pipeline
 from disam_ros.localization.query import Frame
 from disam_ros.localization.verification import Verifier
 from disam_ros.mapping.builder import build_map
-from disam_ros.models.similarity import ShiftedFeatures, Shifts
+from disam_ros.models.arrays import biased, unbiased
+from disam_ros.models.codes import shifted_features, squares_of
+from disam_ros.models.similarity import Shifts
 
 PLACES = 8
 DETAIL = 40.0  # enough for keypoints
@@ -103,15 +105,16 @@ def test_what_the_camera_does_not_see_has_no_part_in_the_fine_score(localizer):
     camera = pinhole(60)
     query = describe(localizer, picture_of(camera, seed=3), lens=camera)
     assert query.seen is not None and 0.3 < float(query.seen.mean()) < 0.8
-    known = np.array(localizer.map.fine[np.array([3])], np.float32).reshape(query.fine.shape)
-    here, there = query.fine[:, query.seen > 0].ravel(), known[:, query.seen > 0].ravel()
+    codes = biased(localizer.map.fine[np.array([3])].reshape(1, *query.fine.shape))
+    here = query.fine[:, query.seen > 0].ravel()
+    there = unbiased(codes)[0][:, query.seen > 0].ravel()
     cosine = here @ there / np.linalg.norm(here) / np.linalg.norm(there)
     shifts = Shifts.of_grid(*query.fine.shape[-2:])
-    scores = query.moved.similarities(known[None])
+    scores = query.moved.similarities(codes, squares_of(codes))
     assert scores[0, 0, len(shifts) // 2] == pytest.approx(cosine, abs=1e-5)
     changed = query.fine + 100.0 * (query.seen == 0)  # whatever the encoder made of the rest
-    again = ShiftedFeatures.of(changed[None], shifts, query.seen).similarities(known[None])
-    assert np.allclose(again, scores, atol=1e-5)
+    again = shifted_features(changed[None], shifts, query.seen)
+    assert np.allclose(again.similarities(codes, squares_of(codes)), scores, atol=1e-5)
 
 
 def test_a_map_of_a_fisheye_is_one_of_a_level_pinhole(model, tmp_path):

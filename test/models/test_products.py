@@ -12,9 +12,9 @@ from disam_ros.models import arrays
 from disam_ros.models.arrays import (
     LARGEST,
     LONGEST,
+    Digits,
     IntegerProduct,
     biased,
-    digit_products,
     digits_of,
     row_products,
     unbiased,
@@ -76,28 +76,24 @@ def test_the_largest_factors_do_not_saturate(sign):
     assert np.allclose(result, exact(rows, codes, scales), rtol=1e-4)
 
 
-def digit_columns(rows):
-    """Digits of rows [n, D] as `digit_products` takes them, [D, n, 2], and the rows' units."""
-    digits, units = digits_of(rows)
-    return np.ascontiguousarray(np.moveaxis(digits, (0, 1), (2, 1))).astype(np.int8), units[:, 0]
-
-
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e15])
-def test_products_with_digits_are_float64s_to_fourteen_bits_of_a_row(rng, scale):
+def test_products_of_codes_are_float64s_to_fourteen_bits_of_a_number(rng, scale):
     codes = rng.integers(-127, 128, (9, 300)).astype(np.int8)
     rows = (rng.standard_normal((4, 300)) * scale).astype(np.float32)
-    digits, units = digit_columns(rows)
-    result = digit_products(biased(codes), digits) * units
+    values, unit = digits_of(rows.reshape(1, -1))
+    values = np.moveaxis(values.reshape(2, 4, 300), (0, 1), (2, 1)).astype(np.int8)
+    digits = Digits(np.ascontiguousarray(values), float(unit[0, 0]))
     right = codes.astype(np.float64) @ rows.astype(np.float64).T
-    assert np.linalg.norm(result - right) < 5e-4 * np.linalg.norm(right)
+    for result in (row_products(biased(codes), digits), row_products(biased(codes), rows)):
+        assert np.linalg.norm(result - right) < 5e-4 * np.linalg.norm(right)
     assert np.array_equal(unbiased(biased(codes)), codes)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_codes_and_digits_do_not_saturate(sign):
     codes = np.full((2, LONGEST), 127, np.int8)
-    digits = np.full((LONGEST, 1, 2), sign * 64, np.int8)
-    assert np.all(digit_products(biased(codes), digits) == sign * 127 * 64 * 129 * float(LONGEST))
+    digits = Digits(np.full((LONGEST, 1, 2), sign * 64, np.int8), 1.0)
+    assert np.all(digits.products(biased(codes)) == sign * 127 * 64 * 129 * float(LONGEST))
 
 
 def test_rows_of_zeros_give_zeros_and_rows_do_not_touch_each_other(rng):

@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from disam_ros.config import DescriptorConfig
-from disam_ros.models.arrays import biased
-from disam_ros.models.onnx_runtime import has_runtime
 from disam_ros.models.similarity import (
-    ShiftedFeatures,
     Shifts,
     activation_map,
     coarse_descriptor,
@@ -19,7 +16,6 @@ from disam_ros.models.similarity import (
     grid_shape,
     shifted_descriptors,
     shifted_similarities,
-    squared_norms,
     sub_cell_shifts,
 )
 
@@ -108,25 +104,6 @@ def test_shifted_similarities_equal_a_loop_over_images_and_shifts():
                 fine_similarity(overlap(x, *s), overlap(y, -s[0], -s[1])) for s in shifts.cells
             ]
             assert torch.allclose(result[i, j], torch.stack(expected), atol=1e-13)
-
-
-@pytest.mark.parametrize("runtime", [True, False])
-@pytest.mark.parametrize("shifts", [Shifts(1, 2), Shifts(0, 0), Shifts(2, 0)])
-def test_codes_are_compared_as_the_numbers_that_they_stand_for(monkeypatch, shifts, runtime):
-    rng = np.random.default_rng(0)
-    monkeypatch.setattr(
-        "disam_ros.models.similarity.has_runtime", lambda: runtime and has_runtime()
-    )
-    codes = rng.integers(-127, 128, (20, 3, 5, 6)).astype(np.int8)
-    queries = rng.standard_normal((2, 3, 5, 6)).astype(np.float32)
-    for seen in (None, (rng.random((5, 6)) < 0.7).astype(np.float32)):
-        moved = ShiftedFeatures.of(queries, shifts, seen)
-        expected = moved.similarities(codes.astype(np.float32))
-        z = biased(codes)
-        for squares in (None, squared_norms(z)):
-            assert np.allclose(moved.similarities(z, squares), expected, atol=1e-4)
-    of_codes = ShiftedFeatures.of(biased(codes[:1]), shifts).similarities(codes.astype(np.float32))
-    assert of_codes[0, 0].max() == pytest.approx(1.0)
 
 
 def test_the_shifts_of_a_view_are_a_quarter_sideways_and_a_sixth_up_and_down():
