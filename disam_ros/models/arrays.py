@@ -31,7 +31,7 @@ BASE = 128
 ZERO = BASE // 2  # the digit 0 is stored so
 LARGEST = 64 * 127  # of a row's whole numbers: its digits lie in −64…64
 CODE_ZERO = 128  # the code 0 of a map image is kept so in memory
-LONGEST = 2**31 // (255 * ZERO)  # rows of codes whose products with digits fit into 32 bits
+LONGEST = 2**31 // (255 * ZERO)  # numbers of a row whose products with digits fit into 32 bits
 A, B, PRODUCTS = "a", "b", "products"  # names in the graphs
 
 Array = TypeVar("Array", NDArray[np.float32], "Tensor")  # of numpy or of torch
@@ -177,8 +177,8 @@ def unbiased(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 class Digits:
     """Rows [n, D] as digits, whose products with `biased` codes are computed in integers.
 
-    values: int8 [D, n, 2], −64…64, of `digits_of`; unit: of the numbers. D: at most LONGEST. All
-    factors have 8 bits, and two products 16, as in IntegerProduct.
+    values: int8 [D, n, 2], −64…64, of `digits_of`; unit: of the numbers. All factors have 8 bits,
+    and two products 16, as in IntegerProduct.
     """
 
     def __init__(self, values: NDArray[np.int8], unit: float) -> None:
@@ -187,9 +187,12 @@ class Digits:
     def products(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Inner products of `biased` codes [m, D] with the rows, [m, n]. Raises ImportError without
         ONNX Runtime."""
-        inputs = {A: codes, B: self._values}
-        outputs = np.asarray(_session_of_digits().run([PRODUCTS], inputs)[0])
-        high, low = np.moveaxis(outputs.reshape(len(codes), -1, 2), -1, 0).astype(np.float32)
+        sums = np.zeros((len(codes), self._values.shape[1]), np.int64)
+        for at in range(0, len(self._values), LONGEST):
+            part = np.ascontiguousarray(codes[:, at : at + LONGEST])
+            inputs = {A: part, B: self._values[at : at + LONGEST]}
+            sums += np.asarray(_session_of_digits().run([PRODUCTS], inputs)[0])
+        high, low = np.moveaxis(sums.reshape(len(codes), -1, 2), -1, 0).astype(np.float32)
         products: NDArray[np.float32] = (BASE * high + low) * self._unit
         return products
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from disam_ros.models.arrays import LONGEST, Digits, are_biased, digits_of, unbiased
+from disam_ros.models.arrays import Digits, are_biased, digits_of, unbiased
 from disam_ros.models.onnx_runtime import has_runtime
 from disam_ros.models.similarity import ShiftedFeatures, Shifts, squared_norms
 
@@ -23,14 +23,13 @@ PIECE = 8  # map images whose squares are computed at once, so that they stay in
 def shifted_features(
     z: Any, shifts: Shifts, seen: NDArray[np.float32] | None = None
 ) -> ShiftedFeatures[Any]:
-    """Features [A, C, h, w] moved by S shifts, to be compared with others: of arrays of numpy in
-    integers, where their numbers fit, with `biased` codes.
+    """Features [A, C, h, w] moved by S shifts, to be compared with others: those of numpy with
+    `biased` codes, in integers where ONNX Runtime is installed.
 
     z: features, or `biased` codes. seen: as of `ShiftedFeatures.of`.
     """
     z = unbiased(z) if are_biased(z) else z
-    fit = isinstance(z, np.ndarray) and math.prod(z.shape[1:]) <= LONGEST and has_runtime()
-    if not fit:
+    if not (isinstance(z, np.ndarray) and has_runtime()):
         return ShiftedFeatures.of(z, shifts, seen)
     lengths = np.sqrt(squared_norms(z))[:, None]  # all that norms of overlaps depend on
     seen_z = z if seen is None else z * seen

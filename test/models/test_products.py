@@ -90,10 +90,12 @@ def test_products_of_codes_are_float64s_to_fourteen_bits_of_a_number(rng, scale)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_codes_and_digits_do_not_saturate(sign):
-    codes = np.full((2, LONGEST), 127, np.int8)
-    digits = Digits(np.full((LONGEST, 1, 2), sign * 64, np.int8), 1.0)
-    assert np.all(digits.products(biased(codes)) == sign * 127 * 64 * 129 * float(LONGEST))
+@pytest.mark.parametrize("size", [1, LONGEST, 2 * LONGEST + 5])
+def test_the_largest_codes_and_digits_do_not_saturate(sign, size):
+    codes = np.full((2, size), 127, np.int8)
+    digits = Digits(np.full((size, 1, 2), sign * 64, np.int8), 1.0)
+    result = digits.products(biased(codes))
+    assert np.allclose(result, sign * 127.0 * 64.0 * 129.0 * size, rtol=1e-6, atol=0.0)
 
 
 def test_rows_of_zeros_give_zeros_and_rows_do_not_touch_each_other(rng):
